@@ -1,0 +1,153 @@
+"""Names for the array types, and the few ragged-array moves every room needs.
+
+A *ragged* array is a flat array whose rows of unequal length lie one behind the other: row ``i``
+is ``values[starts[i]:starts[i] + counts[i]]``. All moves here work on whole arrays at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bool = NDArray[np.bool_]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+U32 = NDArray[np.uint32]
+U16 = NDArray[np.uint16]
+U8 = NDArray[np.uint8]
+F64 = NDArray[np.float64]
+
+
+def run_starts(*keys: NDArray[Any]) -> I64:
+    """Where a new run of equal keys begins, in arrays sorted so that equal keys are neighbours.
+
+    Parameters
+    ----------
+    *keys : ndarray, shape (n,)
+        One or several key columns; a run ends where any of them changes.
+
+    Returns
+    -------
+    ndarray of int64, shape (runs,)
+
+    Examples
+    --------
+    >>> run_starts(np.array([3, 3, 5, 5, 5, 3]))
+    array([0, 2, 5])
+    """
+    return np.flatnonzero(run_mask(*keys)).astype(np.int64, copy=False)
+
+
+def run_mask(*keys: NDArray[Any]) -> Bool:
+    """Mark the first item of each run of equal keys (see :func:`run_starts`).
+
+    Examples
+    --------
+    >>> run_mask(np.array([3, 3, 5]))
+    array([ True, False,  True])
+    """
+    new = np.ones(len(keys[0]), np.bool_)
+    if len(new):
+        new[1:] = False
+    for key in keys:
+        new[1:] |= key[1:] != key[:-1]
+    return new
+
+
+def run_counts(starts: I64, total: int) -> I64:
+    """Lengths of the runs that begin at ``starts`` and together fill ``total`` items.
+
+    Examples
+    --------
+    >>> run_counts(np.array([0, 2, 5]), 6)
+    array([2, 3, 1])
+    """
+    return np.diff(starts, append=total).astype(np.int64, copy=False)
+
+
+def ragged_index(starts: I64, counts: I64) -> I64:
+    """Indices of the items of the given runs, run by run.
+
+    Examples
+    --------
+    >>> ragged_index(np.array([4, 0]), np.array([2, 3]))
+    array([4, 5, 0, 1, 2])
+    """
+    before = np.cumsum(counts) - counts
+    return np.arange(int(counts.sum()), dtype=np.int64) + np.repeat(starts - before, counts)
+
+
+def row_sums(values: NDArray[Any], rows: I64, count: int) -> F64:
+    """Sum of the values that belong to each row (``rows[i]`` is the row of ``values[i]``).
+
+    Sums of integers below 2**53 are exact, so they do not depend on order.
+
+    Examples
+    --------
+    >>> row_sums(np.array([1, 2, 4]), np.array([0, 2, 2]), 3)
+    array([1., 0., 6.])
+    """
+    return np.bincount(rows, weights=values, minlength=count).astype(np.float64, copy=False)
+
+
+def cumulative_max(values: I64, starts: I64) -> I64:
+    """Running maximum inside each run, by doubling: log2(longest run) passes, no loop over runs.
+
+    Examples
+    --------
+    >>> cumulative_max(np.array([1, 5, 2, 3, 1, 4]), np.array([0, 3]))
+    array([1, 5, 5, 3, 3, 4])
+    """
+    out = values.copy()
+    if len(out) == 0:
+        return out
+    counts = run_counts(starts, len(out))
+    place = np.arange(len(out)) - np.repeat(starts, counts)
+    longest, step = int(counts.max()), 1
+    while step < longest:
+        inside = np.flatnonzero(place >= step)
+        out[inside] = np.maximum(out[inside], out[inside - step])
+        step *= 2
+    return out
+
+
+def row_quantiles(values: F64, rows: I64, count: int, quantiles: tuple[float, ...]) -> F64:
+    """Quantiles of each row with linear interpolation (numpy's default method).
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n,)
+    rows : ndarray of int64, shape (n,)
+        Row of each value.
+    count : int
+        Number of rows.
+    quantiles : tuple of float
+        Each in [0, 1].
+
+    Returns
+    -------
+    ndarray of float64, shape (count, len(quantiles))
+        NaN for rows without a value.
+
+    Examples
+    --------
+    >>> row_quantiles(np.array([1.0, 9.0, 3.0]), np.array([1, 1, 1]), 2, (0.5, 1.0))
+    array([[nan, nan],
+           [ 3.,  9.]])
+    """
+    out = np.full((count, len(quantiles)), np.nan)
+    sizes = np.bincount(rows, minlength=count)
+    filled = np.flatnonzero(sizes)
+    if len(filled) == 0:
+        return out
+    ordered = values[np.lexsort((values, rows))]
+    first = np.cumsum(sizes) - sizes
+    for column, quantile in enumerate(quantiles):
+        at = quantile * (sizes[filled] - 1)
+        low = np.floor(at).astype(np.int64)
+        high = np.minimum(low + 1, sizes[filled] - 1)
+        below, above = ordered[first[filled] + low], ordered[first[filled] + high]
+        out[filled, column] = below + (above - below) * (at - low)
+    return out

@@ -1,0 +1,144 @@
+"""Sources to packet columns: files and standard input, several captures as one stream."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from llmflow.capture import dpkt_lane
+from llmflow.capture.account import PacketAccount
+from llmflow.capture.columns import PacketColumns
+from llmflow.capture.framing import Framer, Records, open_framer
+from llmflow.errors import CaptureError
+
+BLOCK_BYTES = 4 << 20
+STDIN = "-"
+
+Progress = Callable[[int], None]
+
+
+@dataclass(slots=True)
+class _Source:
+    """One opened capture: its framer, and the bytes read but not yet framed."""
+
+    name: str
+    stream: BinaryIO
+    framer: Framer
+    pending: bytes
+    first_time: int | None = None
+
+
+def _open(path: str | Path, stack: contextlib.ExitStack) -> _Source:
+    name = str(path)
+    try:
+        stream: BinaryIO
+        if name == STDIN:
+            name, stream = "standard input", sys.stdin.buffer
+        else:
+            stream = stack.enter_context(Path(path).open("rb"))
+        head = stream.read(1 << 16)
+    except FileNotFoundError:
+        raise CaptureError("no such file", where=name, hint="check the path") from None
+    except IsADirectoryError:
+        raise CaptureError("is a folder", where=name, hint="name the captures in it") from None
+    except OSError as error:
+        raise CaptureError(f"cannot be read ({error.strerror})", where=name) from None
+    framer, skip = open_framer(head, name)
+    return _Source(name, stream, framer, head[skip:])
+
+
+def _first_time(path: str | Path) -> int:
+    """Time of the first packet near the front of a capture, to put a rotated set in order."""
+    with contextlib.ExitStack() as stack:
+        source = _open(path, stack)
+        records, _, _ = source.framer.feed(source.pending, last=False)
+        return int(records.time[0]) if len(records) else 0
+
+
+def _blocks(
+    source: _Source, block_bytes: int, account: PacketAccount, progress: Progress
+) -> Iterator[tuple[bytes, Records]]:
+    """Blocks of one source with the records that are whole in them."""
+    done, last = 0, False
+    while not last:
+        piece = source.stream.read(block_bytes)
+        last = not piece
+        block = source.pending + piece
+        records, used, damage = source.framer.feed(block, last=last)
+        yield block, records
+        progress(len(piece))
+        if damage:
+            place = f"{source.name}: at byte {done + damage.offset} of the records"
+            account.damage(damage.reason, f"{place}: {damage.what}; the rest is not read")
+            return
+        source.pending, done = block[used:], done + used
+
+
+def read_packets(
+    paths: Sequence[str | Path],
+    account: PacketAccount,
+    *,
+    block_bytes: int = BLOCK_BYTES,
+    progress: Progress = lambda _: None,
+) -> Iterator[PacketColumns]:
+    """Read captures as one stream of packets.
+
+    Several captures (a rotated set) are read in the order of their first packets' times, whatever
+    their names.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        pcap or pcapng files; ``-`` is standard input.
+    account : PacketAccount
+        Filled as the packets are read.
+    block_bytes : int
+        How much is read at once; does not change what comes out.
+    progress : callable
+        Called with the number of bytes read since the last call.
+
+    Yields
+    ------
+    PacketColumns
+        In capture order; together every decoded packet once.
+
+    Raises
+    ------
+    CaptureError
+        A path that cannot be opened, is empty, or is no capture: before anything is yielded if
+        several captures were given.
+    """
+    if len(paths) > 1:
+        if STDIN in map(str, paths):
+            raise CaptureError(
+                "standard input cannot be one of several captures",
+                where=STDIN,
+                hint="name files only, or pipe one capture",
+            )
+        times = [_first_time(path) for path in paths]
+        paths = [paths[i] for i in np.argsort(times, kind="stable")]
+    for path in paths:
+        with contextlib.ExitStack() as stack:
+            source = _open(path, stack)
+            for block, records in _blocks(source, block_bytes, account, progress):
+                packets, skipped = dpkt_lane.decode(block, records, account.packets)
+                account.packets += len(records)
+                account.ip_packets += len(packets)
+                account.skipped.update(skipped)
+                links, counts = np.unique(records.link, return_counts=True)
+                account.link_types.update(dict(zip(links.tolist(), counts.tolist(), strict=True)))
+                if len(packets):
+                    yield packets
+    unknown = sorted(set(account.link_types) - set(dpkt_lane.LINKS))
+    if unknown and not set(account.link_types) & set(dpkt_lane.LINKS):
+        raise CaptureError(
+            f"link type {unknown[0]} is not supported, so no packet could be decoded",
+            where=str(paths[0]),
+            hint="capture on an Ethernet, Linux cooked or raw IP interface",
+        )

@@ -1,0 +1,50 @@
+"""The command line: a thin skin, one file per command, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+import llmflow
+from llmflow.errors import LlmflowError
+
+# name -> one-line help; written here so that `llmflow --help` imports no command.
+COMMANDS = {
+    "classify": "Label the flows of captures: LLM token stream or not.",
+    "evaluate": "Score the method on labelled captures, grouped by capture.",
+    "features": "Write the features of turns or flows, or list their definitions.",
+    "synth": "Make small labelled captures for demo and tests (needs scapy).",
+    "train": "Train a model on labelled captures.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"llmflow.cli.{name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except LlmflowError as error:
+            click.echo(f"llmflow: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(llmflow.__version__, prog_name="llmflow")
+def main() -> None:
+    """Find LLM token streams in packet captures from their rhythm, never from their content.
+
+    Exit codes: 0 done, 1 unusable input, 2 wrong usage, 3 finished but some input was damaged.
+    """

@@ -1,0 +1,50 @@
+"""Everything llmflow raises on purpose.
+
+::
+
+    LlmflowError            exit code 1
+    ├── CaptureError        a capture that cannot be read at all
+    ├── LabelError          labels or manifests that cannot be used
+    ├── ModelError          a model that is damaged, untrusted or of another feature schema
+    └── OutputError         a result that cannot be written
+
+Damage *inside* a capture is no exception: it is counted in the
+:class:`~llmflow.capture.account.PacketAccount` and ends in exit code 3.
+"""
+
+
+class LlmflowError(Exception):
+    """One sentence: what is wrong, where, and what to do about it.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong.
+    where : str, optional
+        File, packet or column it is about; put in front of the message.
+    hint : str, optional
+        What the user can do; put behind the message.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, where: str = "", hint: str = "") -> None:
+        self.message, self.where, self.hint = message, where, hint
+        text = f"{where}: {message}" if where else message
+        super().__init__(f"{text}; {hint}" if hint else text)
+
+
+class CaptureError(LlmflowError):
+    """A capture that cannot be opened or holds nothing that can be read."""
+
+
+class LabelError(LlmflowError):
+    """Labels or manifests that cannot be used."""
+
+
+class ModelError(LlmflowError):
+    """A model that is damaged, not trusted, or made for another feature schema."""
+
+
+class OutputError(LlmflowError):
+    """A result that cannot be written where it was asked for."""

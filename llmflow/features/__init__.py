@@ -1,0 +1,1 @@
+"""Turns to feature columns: the registry of definitions, and the numpy kernels behind them."""

@@ -1,0 +1,237 @@
+"""What features are computed on: segments of a flow, and views of the packets in them.
+
+A *segment* is a stretch of one turn's reply, from a downlink data packet to a later one: the whole
+reply (scale ``turn``) or a window of it (scales ``5s``, ``2s``), counted from the reply's start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from llmflow.arrays import F64, I64, Bool, row_quantiles, row_sums, run_counts, run_mask, run_starts
+from llmflow.flows.assemble import NANOSECOND, FlowBatch
+from llmflow.flows.turns import Data, Turns
+
+CHUNK_GAP = 5_000_000  # ns; downlink data closer together is one server write (a flush)
+SCALES = {"turn": 0, "5s": 5 * NANOSECOND, "2s": 2 * NANOSECOND}
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments of one scale over a batch, and the packets in them.
+
+    Parameters
+    ----------
+    turn : ndarray of int64, shape (segments,)
+        Row of the segment's turn in ``turns``.
+    row : ndarray of int64, shape (packets,)
+        Rows of the packets that lie in a segment, in order.
+    of : ndarray of int64, shape (packets,)
+        Segment of each of these packets, not decreasing.
+    """
+
+    batch: FlowBatch
+    data: Data
+    turns: Turns
+    turn: I64
+    row: I64
+    of: I64
+
+    def __len__(self) -> int:
+        return len(self.turn)
+
+    @cached_property
+    def seconds(self) -> F64:
+        """Time of each packet, from the first packet of its segment."""
+        time = self.batch.packets.time[self.row]
+        start = np.zeros(len(self), np.int64)
+        first = run_starts(self.of)
+        start[self.of[first]] = time[first]
+        return (time - start[self.of]) / NANOSECOND
+
+    @cached_property
+    def down(self) -> Downlink:
+        """The downlink data packets."""
+        at = np.flatnonzero(self.data.down[self.row])
+        return Downlink(
+            len(self),
+            self.of[at],
+            self.seconds[at],
+            self.batch.packets.time[self.row[at]],
+            self.data.new[self.row[at]],
+        )
+
+    @cached_property
+    def up(self) -> Uplink:
+        """The uplink packets."""
+        at = np.flatnonzero(self.batch.packets.up[self.row])
+        rows = self.row[at]
+        return Uplink(
+            len(self), self.of[at], self.seconds[at], self.data.new[rows], self.data.ack[rows]
+        )
+
+    @cached_property
+    def two_way(self) -> Bool:
+        """Whether the segment's flow shows any uplink packet at all."""
+        seen = row_sums(self.batch.packets.up, self.data.flow, len(self.batch.flows)) > 0
+        two_way: Bool = seen[self.turns.flow[self.turn]]
+        return two_way
+
+    @cached_property
+    def answers(self) -> F64:
+        """Chunks right behind an uplink data packet, per segment."""
+        has_data = np.flatnonzero(self.data.down[self.row] | self.data.up[self.row])
+        down, of = self.data.down[self.row[has_data]], self.of[has_data]
+        behind = np.zeros(len(has_data), np.bool_)
+        behind[1:] = down[1:] & ~down[:-1] & (of[1:] == of[:-1])
+        return row_sums(behind, of, len(self))
+
+    def per_turn(self, values: F64) -> F64:
+        """Spread a column of the turns to their segments."""
+        spread: F64 = values[self.turn]
+        return spread
+
+
+@dataclass(frozen=True)
+class Downlink:
+    """Downlink data packets of segments, and the chunks they form.
+
+    ``of`` is each packet's segment, ``seconds`` its time in it, ``time`` its time in ns, ``size``
+    its new bytes. A chunk is a run of packets at most ``CHUNK_GAP`` apart, at its first one's time.
+    """
+
+    count: int
+    of: I64
+    seconds: F64
+    time: I64
+    size: I64
+
+    @cached_property
+    def _starts(self) -> I64:
+        apart = np.diff(self.time, prepend=self.time[:1]) > CHUNK_GAP
+        return np.flatnonzero(apart | run_mask(self.of))
+
+    @cached_property
+    def packets(self) -> F64:
+        """Downlink data packets per segment."""
+        return row_sums(np.ones(len(self.of)), self.of, self.count)
+
+    @cached_property
+    def bytes(self) -> F64:
+        """New downlink bytes per segment."""
+        return row_sums(self.size, self.of, self.count)
+
+    @cached_property
+    def chunk_of(self) -> I64:
+        """Segment of each chunk."""
+        return self.of[self._starts]
+
+    @cached_property
+    def chunk_size(self) -> F64:
+        """Bytes of each chunk."""
+        chunk = np.repeat(np.arange(len(self._starts)), run_counts(self._starts, len(self.of)))
+        return row_sums(self.size, chunk, len(self._starts))
+
+    @cached_property
+    def chunk_time(self) -> F64:
+        """Time of each chunk's first packet, seconds into the segment."""
+        return self.seconds[self._starts]
+
+    @cached_property
+    def chunks(self) -> F64:
+        """Chunks per segment."""
+        return row_sums(np.ones(len(self.chunk_of)), self.chunk_of, self.count)
+
+    @cached_property
+    def _inner(self) -> Bool:
+        return ~run_mask(self.chunk_of)
+
+    @cached_property
+    def gap_of(self) -> I64:
+        """Segment of each gap between neighbouring chunks."""
+        return self.chunk_of[self._inner]
+
+    @cached_property
+    def gap(self) -> F64:
+        """Gaps between the starts of neighbouring chunks, seconds."""
+        return np.diff(self.chunk_time, prepend=0.0)[self._inner]
+
+    @cached_property
+    def gaps(self) -> F64:
+        """Gaps per segment: one less than its chunks."""
+        return row_sums(np.ones(len(self.gap_of)), self.gap_of, self.count)
+
+    @cached_property
+    def duration(self) -> F64:
+        """From the first chunk to the last, seconds."""
+        return row_sums(self.gap, self.gap_of, self.count)
+
+    @cached_property
+    def gap_quantiles(self) -> F64:
+        """10th, 50th and 90th percentile of the gaps."""
+        return row_quantiles(self.gap, self.gap_of, self.count, (0.1, 0.5, 0.9))
+
+    @cached_property
+    def size_quantiles(self) -> F64:
+        """10th, 50th and 90th percentile of the chunk sizes."""
+        return row_quantiles(self.chunk_size, self.chunk_of, self.count, (0.1, 0.5, 0.9))
+
+
+@dataclass(frozen=True)
+class Uplink:
+    """Uplink packets of segments: ``size`` new bytes (0 for none), ``ack`` carries no data."""
+
+    count: int
+    of: I64
+    seconds: F64
+    size: I64
+    ack: Bool
+
+    @cached_property
+    def packets(self) -> F64:
+        """Uplink packets per segment."""
+        return row_sums(np.ones(len(self.of)), self.of, self.count)
+
+    @cached_property
+    def data(self) -> F64:
+        """Uplink packets with new data per segment."""
+        return row_sums(self.size > 0, self.of, self.count)
+
+    @cached_property
+    def bytes(self) -> F64:
+        """New uplink bytes per segment."""
+        return row_sums(self.size, self.of, self.count)
+
+
+def cut_segments(batch: FlowBatch, data: Data, turns: Turns, scale: str) -> Segments:
+    """Cut the replies of all turns into segments of one scale.
+
+    Parameters
+    ----------
+    batch, data, turns
+        A batch of flows, what its packets carry, and its turns.
+    scale : str
+        A key of ``SCALES``.
+
+    Returns
+    -------
+    Segments
+        Only segments with downlink data, turn by turn, in order of time.
+    """
+    counts = turns.reply_last - turns.reply + 1
+    before = np.cumsum(counts) - counts
+    row = np.arange(int(counts.sum())) + np.repeat(turns.reply - before, counts)
+    turn = np.repeat(np.arange(len(turns)), counts)
+    if SCALES[scale] == 0:
+        return Segments(batch, data, turns, np.arange(len(turns)), row, turn)
+    since = batch.packets.time[row] - batch.packets.time[turns.reply[turn]]
+    window = since // SCALES[scale]
+    first = run_starts(turn, window)
+    of = np.repeat(np.arange(len(first)), run_counts(first, len(row)))
+    filled = row_sums(data.down[row], of, len(first)) > 0
+    renumber = np.cumsum(filled) - 1
+    inside = filled[of]
+    return Segments(batch, data, turns, turn[first[filled]], row[inside], renumber[of[inside]])

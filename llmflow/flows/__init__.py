@@ -1,0 +1,1 @@
+"""Packet columns to flows, and flows to turns."""

@@ -1,0 +1,353 @@
+"""Packets to bidirectional flows, in a stream, without a loop over packets or flows.
+
+Packets of flows that may still go on are held; the rest leave as a :class:`FlowBatch`. Where a flow
+is cut depends on its own packets and the capture's clock only, never on how the input was split:
+the clock is the largest time seen, and packets may be late by up to ``reorder`` behind it. A
+larger step back starts a new *epoch*: all flows end there (two captures glued together, a clock
+that was set back).
+
+Flows leave in the order of the time at which they are known to have ended, then of their start,
+then of their key; so the order of the output does not depend on the split either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from llmflow.arrays import I64, U8, U16, U32, U64, Bool, ragged_index, run_counts, run_starts
+from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP, Columns, PacketColumns
+from llmflow.flows.direction import initiator
+from llmflow.flows.keys import endpoint_less, key_hash
+
+NANOSECOND = 1_000_000_000
+_NEVER = -(1 << 62)
+
+
+class EndReason:
+    """IPFIX flowEndReason (information element 136, RFC 5102)."""
+
+    IDLE, ACTIVE, END_OF_FLOW, FORCED = 1, 2, 3, 4
+    NAMES = ("", "idle", "active", "end-of-flow", "forced")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """When flows end. All times in seconds.
+
+    Parameters
+    ----------
+    idle_timeout : float
+        Silence after which a flow has ended.
+    active_timeout : float
+        Length after which a flow is cut into slices that share one ``flow_id``.
+    closed_timeout : float
+        Silence after which a flow that showed FIN or RST has ended.
+    reorder : float
+        How late a packet may be behind the newest one.
+    """
+
+    idle_timeout: float = 120.0
+    active_timeout: float = 1800.0
+    closed_timeout: float = 10.0
+    reorder: float = 10.0
+
+    def ns(self, name: str) -> int:
+        """One of the times, in nanoseconds."""
+        return round(getattr(self, name) * NANOSECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowColumns(Columns):
+    """One row per flow, or per slice of a long flow.
+
+    ``first`` and ``packets`` say where the flow's packets lie in the batch. Endpoint ``a`` is the
+    smaller one; ``client_is_a`` and ``basis`` say who began and why we believe so; ``origin`` is
+    the start of the flow's first slice, ns; ``ended`` the time at which its end was known.
+    """
+
+    first: I64
+    packets: I64
+    a_hi: U64
+    a_lo: U64
+    a_port: U16
+    b_hi: U64
+    b_lo: U64
+    b_port: U16
+    protocol: U8
+    client_is_a: Bool
+    basis: U8
+    origin: I64
+    slice_no: I64
+    ended: I64
+    end_reason: U8
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPackets(Columns):
+    """The packets of a batch's flows: flow by flow, each in order of time."""
+
+    time: I64
+    up: Bool
+    protocol: U8
+    flags: U8
+    hint: U8
+    ip_bytes: I64
+    payload: I64
+    seq: U32
+    ack: U32
+
+
+@dataclass(frozen=True, slots=True)
+class FlowBatch:
+    """Finished flows with their packets."""
+
+    flows: FlowColumns
+    packets: FlowPackets
+
+
+@dataclass(frozen=True, slots=True)
+class _Held(PacketColumns):
+    """Packets in waiting.
+
+    A *context* row stands for the part of a flow that has left as earlier slices: it is counted
+    nowhere, and keeps the flow's last time, its start, its client and whether it showed FIN or RST.
+    """
+
+    hash: U64
+    forward: Bool  # sent by endpoint a
+    context: Bool
+    origin: I64
+    client_is_a: Bool
+    basis: U8
+
+
+_PACKET_FIELDS = [f.name for f in fields(PacketColumns)]
+
+
+def _hold(packets: PacketColumns) -> _Held:
+    p = packets
+    forward = endpoint_less((p.src_hi, p.src_lo, p.src_port), (p.dst_hi, p.dst_lo, p.dst_port))
+    n = len(p)
+    return _Held(
+        *(getattr(p, name) for name in _PACKET_FIELDS),
+        hash=key_hash(*_endpoints(p, forward), p.protocol),
+        forward=forward,
+        context=np.zeros(n, np.bool_),
+        origin=np.zeros(n, np.int64),
+        client_is_a=np.zeros(n, np.bool_),
+        basis=np.zeros(n, np.uint8),
+    )
+
+
+def _endpoints(p: PacketColumns, forward: Bool) -> list[U64 | U16]:
+    """Address halves and port of endpoint a, then of endpoint b."""
+    pairs = [(p.src_hi, p.dst_hi), (p.src_lo, p.dst_lo), (p.src_port, p.dst_port)]
+    return [np.where(forward, x, y) for x, y in pairs] + [
+        np.where(forward, y, x) for x, y in pairs
+    ]
+
+
+@dataclass(slots=True)
+class FlowAssembler:
+    """Turns a stream of packet columns into a stream of finished flows.
+
+    Parameters
+    ----------
+    options : FlowOptions
+    hold : int
+        New packets to gather before flows are looked for; changes speed and memory only.
+    """
+
+    options: FlowOptions = field(default_factory=FlowOptions)
+    hold: int = 1 << 18
+    _waiting: list[_Held] = field(default_factory=list)
+    _fresh: int = 0  # packets in `_waiting` that no round has seen
+    _kept: int = 0
+    _clock: int = _NEVER
+
+    def push(self, packets: PacketColumns) -> Iterator[FlowBatch]:
+        """Take packets in capture order; yield the flows that are known to have ended."""
+        for part, steps_back in self._epochs(packets):
+            if steps_back:
+                yield from self._round(last=True)
+                self._clock = int(part.time[0])
+            self._clock = max(self._clock, int(part.time.max()))
+            self._waiting.append(_hold(part))
+            self._fresh += len(part)
+        if self._fresh >= max(self.hold, self._kept // 2):
+            yield from self._round(last=False)
+
+    def finish(self) -> Iterator[FlowBatch]:
+        """Yield the flows that the end of the capture cut off."""
+        yield from self._round(last=True)
+
+    def _epochs(self, packets: PacketColumns) -> Iterator[tuple[PacketColumns, bool]]:
+        """Cut where the time steps back by more than the reorder window."""
+        late, at, clock, steps_back = self.options.ns("reorder"), 0, self._clock, False
+        size = 1024
+        begin = 0
+        while at < len(packets):
+            window = packets.time[at : at + size]
+            newest = np.maximum(np.maximum.accumulate(window), clock)
+            back = np.flatnonzero(window < newest - late)
+            if len(back) == 0:
+                at, clock, size = at + len(window), int(newest[-1]), size * 2
+                continue
+            stop = at + int(back[0])
+            if stop > begin:
+                yield packets.take(slice(begin, stop)), steps_back
+            begin = at = stop
+            clock, steps_back, size = int(packets.time[stop]), True, 1024
+        if begin < len(packets):
+            yield packets.take(slice(begin, None)), steps_back
+
+    def _round(self, *, last: bool) -> Iterator[FlowBatch]:
+        if not self._waiting:
+            return
+        rows = _sorted(_Held.concat(self._waiting))
+        self._waiting, self._fresh, self._kept = [], 0, 0
+        batch, kept = _assemble(rows, self.options, self._clock, last=last)
+        if len(kept):
+            self._waiting, self._kept = [kept], len(kept)
+        if len(batch.flows):
+            yield batch
+
+
+def _key_columns(rows: _Held) -> list[U64 | U8]:
+    return [rows.hash, *_endpoints(rows, rows.forward), rows.protocol]
+
+
+def _sorted(rows: _Held) -> _Held:
+    """By key, then time, then position, with context rows in front of packets of the same time."""
+    order = np.lexsort((rows.position, ~rows.context, rows.time, rows.hash))
+    ordered = rows.take(order)
+    keys = _key_columns(ordered)
+    if len(run_starts(*keys)) != len(run_starts(keys[0])):
+        # Two keys share a hash: rare, and the full key decides.
+        full = (rows.position, ~rows.context, rows.time, *_key_columns(rows))
+        ordered = rows.take(np.lexsort(full))
+    return ordered
+
+
+def _latest_before(marked: Bool, begin: I64) -> I64:
+    """For each row the latest marked row in front of it, at least its key's first row."""
+    latest = np.maximum.accumulate(np.where(marked, np.arange(len(marked)), -1))
+    before = np.concatenate([[-1], latest[:-1]])
+    return np.maximum(before, begin).astype(np.int64, copy=False)
+
+
+def _is_closing(rows: _Held) -> Bool:
+    closing: Bool = (rows.protocol == TCP) & (rows.flags & (FIN | RST) != 0)
+    return closing
+
+
+def _flow_starts(rows: _Held, options: FlowOptions) -> I64:
+    """First rows of all flows, before slicing."""
+    n = len(rows)
+    key_first = run_starts(*_key_columns(rows))
+    gap = np.diff(rows.time, prepend=rows.time[:1])
+    gap[key_first] = 0
+    idle = gap >= options.ns("idle_timeout")
+    quiet = gap >= options.ns("closed_timeout")
+    opening = (rows.protocol == TCP) & (rows.flags & (SYN | ACK) == SYN) & ~rows.context
+    # A candidate cuts if anything closed since the candidate before it. One that does not cut saw
+    # nothing close since the flow began, so comparing with the latest candidate is enough.
+    candidate = idle | quiet | opening
+    candidate[key_first] = True
+    closing = _is_closing(rows)
+    before = np.cumsum(closing) - closing
+    closed = before > before[_latest_before(candidate, np.repeat(key_first, run_counts(key_first, n)))]
+    begins = idle | (candidate & closed)
+    begins[key_first] = True
+    return np.flatnonzero(begins).astype(np.int64, copy=False)
+
+
+def _assemble(
+    rows: _Held, options: FlowOptions, clock: int, *, last: bool
+) -> tuple[FlowBatch, _Held]:
+    """Cut sorted rows into flows and slices; give those that have ended, and the rows to hold."""
+    n = len(rows)
+    watermark = clock - options.ns("reorder")
+    closings = np.concatenate([[0], np.cumsum(_is_closing(rows))])  # before each row, and in all
+
+    # Flows: when is each known to be over?
+    flow_first = _flow_starts(rows, options)
+    flow_next = np.append(flow_first[1:], n)
+    flow_last = flow_next - 1
+    origin = np.where(rows.context[flow_first], rows.origin[flow_first], rows.time[flow_first])
+    flow_closed = closings[flow_next] > closings[flow_first]
+    silence = np.where(flow_closed, options.ns("closed_timeout"), options.ns("idle_timeout"))
+    over = rows.time[flow_last] + silence
+    # A reused port ends the flow before it at once.
+    heir = np.flatnonzero(rows.hash[flow_last[:-1]] == rows.hash[flow_first[1:]])
+    over[heir] = np.minimum(over[heir], rows.time[flow_first[heir + 1]])
+    alive = (over > watermark) & (not last)
+
+    # Slices of each flow, aligned to its start. A context row is a slice of its own: it stands for
+    # slices that ended before the watermark, and everything that came later is behind that.
+    active = options.ns("active_timeout")
+    flow_of = np.repeat(np.arange(len(flow_first)), flow_next - flow_first)
+    number = (rows.time - origin[flow_of]) // active
+    first = run_starts(flow_of, number)
+    sizes = run_counts(first, n)
+    tail = first + sizes - 1
+    flow, number = flow_of[first], number[first]
+    final = np.append(flow[1:] != flow[:-1], True)
+    slice_end = origin[flow] + (number + 1) * active
+    ended = np.where(final, np.minimum(slice_end, over[flow]), slice_end)
+    known = ended <= watermark
+    leaves = known | last
+    reason = np.where(
+        ended == slice_end,
+        EndReason.ACTIVE,
+        np.where(flow_closed[flow], EndReason.END_OF_FLOW, EndReason.IDLE),
+    )
+    reason[~known & (reason != EndReason.END_OF_FLOW)] = EndReason.FORCED
+
+    # Who began it: decided in the flow's first slice, inherited by the others.
+    client_is_a, basis = initiator(rows, rows.forward, first)
+    head = np.searchsorted(first, flow_first)
+    resumed = rows.context[flow_first]
+    client_is_a = np.where(resumed, rows.client_is_a[flow_first], client_is_a[head])[flow]
+    basis = np.where(resumed, rows.basis[flow_first], basis[head])[flow]
+
+    held = rows.take(np.repeat(~leaves, sizes))
+    next_leaves = np.append(leaves[1:], False) & ~final
+    ghosts = np.flatnonzero(leaves & ~next_leaves & alive[flow])
+    if len(ghosts):
+        showed_end = closings[tail[ghosts] + 1] > closings[flow_first[flow[ghosts]]]
+        context = replace(
+            rows.take(tail[ghosts]),
+            flags=np.where(showed_end, FIN, 0).astype(np.uint8),
+            context=np.ones(len(ghosts), np.bool_),
+            origin=origin[flow[ghosts]],
+            client_is_a=client_is_a[ghosts],
+            basis=basis[ghosts],
+        )
+        held = _Held.concat([context, held])
+
+    out = np.flatnonzero(leaves & ~rows.context[first])
+    out = out[np.lexsort((rows.hash[first[out]], origin[flow[out]], ended[out]))]
+    opener = rows.take(first[out])
+    flows = FlowColumns(
+        np.cumsum(sizes[out]) - sizes[out],
+        sizes[out],
+        *_endpoints(opener, opener.forward),
+        opener.protocol,
+        client_is_a[out],
+        basis[out],
+        origin[flow[out]],
+        number[out],
+        ended[out],
+        reason[out].astype(np.uint8),
+    )
+    packet = ragged_index(first[out], sizes[out])
+    p = rows.take(packet)
+    up = p.forward == np.repeat(client_is_a[out], sizes[out])
+    packets = FlowPackets(
+        p.time, up, p.protocol, p.flags, p.hint, p.ip_bytes, p.payload, p.seq, p.ack
+    )
+    return FlowBatch(flows, packets), held

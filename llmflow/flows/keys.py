@@ -1,0 +1,180 @@
+"""Flow keys: canonical endpoints, key hashes, and the two identifiers of a flow.
+
+Everything here works on whole columns. SHA-1 is an identifier, as the Community ID specification
+demands, and no protection.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmflow.arrays import I64, U8, U16, U32, U64, Bool
+from llmflow.capture.columns import IPV4_MAPPED
+
+_BASE64 = np.frombuffer(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8
+)
+_HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
+
+
+def is_ipv4(high: U64, low: U64) -> Bool:
+    """Whether addresses are IPv4 (kept as IPv4-mapped IPv6)."""
+    mapped: Bool = (high == 0) & (low >> np.uint64(32) == IPV4_MAPPED >> 32)
+    return mapped
+
+
+def endpoint_less(
+    a: tuple[U64, U64, U16],
+    b: tuple[U64, U64, U16],
+) -> Bool:
+    """Whether endpoint ``a`` (high, low, port) sorts before or equals ``b``."""
+    less: Bool = (a[0] < b[0]) | (
+        (a[0] == b[0]) & ((a[1] < b[1]) | ((a[1] == b[1]) & (a[2] <= b[2])))
+    )
+    return less
+
+
+def _mix(x: U64) -> U64:
+    """Finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit moves every output bit."""
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def key_hash(*columns: NDArray[np.unsignedinteger]) -> U64:
+    """64-bit hash of key columns: equal keys, equal hash, on every machine."""
+    state = np.full(len(columns[0]), 0x9E3779B97F4A7C15, np.uint64)
+    for column in columns:
+        state = _mix(state ^ column.astype(np.uint64))
+    return state
+
+
+def sha1_block(message: U8) -> U32:
+    """SHA-1 (RFC 3174) of many messages of one length at once.
+
+    Parameters
+    ----------
+    message : ndarray of uint8, shape (n, length)
+        ``length`` at most 55, so that a message fits one 64-byte block.
+
+    Returns
+    -------
+    ndarray of uint32, shape (n, 5)
+
+    Raises
+    ------
+    ValueError
+        If a message is longer than 55 bytes.
+    """
+    n, length = message.shape
+    if length > 55:  # noqa: PLR2004
+        raise ValueError(f"a message of {length} bytes does not fit one block")
+    block = np.zeros((n, 64), np.uint8)
+    block[:, :length] = message
+    block[:, length] = 0x80
+    block[:, 62], block[:, 63] = length * 8 >> 8, length * 8 & 0xFF
+    words = list(block.view(">u4").astype(np.uint32).T)
+
+    def turn(x: U32, by: int) -> U32:
+        return (x << np.uint32(by)) | (x >> np.uint32(32 - by))
+
+    start = [np.uint32(h) for h in (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0)]
+    a, b, c, d, e = (np.full(n, h, np.uint32) for h in start)
+    for i in range(80):
+        if i >= 16:  # noqa: PLR2004
+            words.append(turn(words[i - 3] ^ words[i - 8] ^ words[i - 14] ^ words[i - 16], 1))
+        step = i // 20
+        if step == 0:
+            f, k = (b & c) | (~b & d), 0x5A827999
+        elif step == 2:  # noqa: PLR2004
+            f, k = (b & c) | (b & d) | (c & d), 0x8F1BBCDC
+        else:
+            f, k = b ^ c ^ d, 0x6ED9EBA1 if step == 1 else 0xCA62C1D6
+        a, b, c, d, e = turn(a, 5) + f + e + np.uint32(k) + words[i], a, turn(b, 30), c, d
+    return np.stack([h + x for h, x in zip(start, (a, b, c, d, e), strict=True)], axis=1)
+
+
+def _big_endian(column: NDArray[np.generic], dtype: str) -> U8:
+    return column.astype(dtype).reshape(-1, 1).view(np.uint8)
+
+
+def _ordered_tuple(
+    low: tuple[U64, U64, U16], high: tuple[U64, U64, U16], protocol: U8, *, v4: bool
+) -> U8:
+    """Bytes of addresses, protocol, padding and ports as in the Community ID specification."""
+    addresses = [
+        _big_endian(part, ">u8")[:, 4:] if v4 else _big_endian(part, ">u8")
+        for end in (low, high)
+        for part in (end[1:2] if v4 else end[:2])
+    ]
+    ports = [_big_endian(low[2], ">u2"), _big_endian(high[2], ">u2")]
+    middle = np.stack([protocol, np.zeros_like(protocol)], axis=1)
+    return np.concatenate([*addresses, middle, *ports], axis=1)
+
+
+def identify(
+    low: tuple[U64, U64, U16],
+    high: tuple[U64, U64, U16],
+    protocol: U8,
+    start: I64,
+) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Flow ids and Community IDs.
+
+    Parameters
+    ----------
+    low, high : tuple of (uint64, uint64, uint16) arrays
+        The two endpoints (address halves, port), the smaller one first.
+    protocol : ndarray of uint8
+    start : ndarray of int64
+        First packet of the flow, ns since the epoch.
+
+    Returns
+    -------
+    flow_id : ndarray of str
+        16 hexadecimal digits of SHA-1 over the ordered tuple and the start: the same on every run,
+        equal for all slices of one flow.
+    community_id : ndarray of str
+        Community ID version 1, seed 0 (github.com/corelight/community-id-spec).
+    """
+    flow = np.empty(len(start), "<U16")
+    community = np.empty(len(start), "<U30")
+    v4 = is_ipv4(*low[:2]) & is_ipv4(*high[:2])
+    for four in (True, False):
+        rows = np.flatnonzero(v4 == four)
+        if not len(rows):
+            continue
+        message = _ordered_tuple(
+            (low[0][rows], low[1][rows], low[2][rows]),
+            (high[0][rows], high[1][rows], high[2][rows]),
+            protocol[rows],
+            v4=four,
+        )
+        seed = np.zeros((len(rows), 2), np.uint8)
+        digest = sha1_block(np.concatenate([seed, message], axis=1))
+        community[rows] = _base64(digest)
+        stamped = np.concatenate([message, _big_endian(start[rows], ">i8")], axis=1)
+        flow[rows] = _hex(sha1_block(stamped)[:, :2])
+    return flow, community
+
+
+def _text(codes: U8) -> NDArray[np.str_]:
+    width = codes.shape[1]
+    wide = np.ascontiguousarray(codes.astype("<u4"))
+    return wide.view(f"<U{width}").ravel()
+
+
+def _hex(words: U32) -> NDArray[np.str_]:
+    octets = np.ascontiguousarray(words.astype(">u4")).view(np.uint8)
+    return _text(_HEX[np.stack([octets >> 4, octets & 15], axis=2).reshape(len(octets), -1)])
+
+
+def _base64(words: U32) -> NDArray[np.str_]:
+    octets = np.ascontiguousarray(words.astype(">u4")).view(np.uint8)
+    padded = np.concatenate([octets, np.zeros((len(octets), 1), np.uint8)], axis=1).astype("u4")
+    three = (padded[:, 0::3] << 16) | (padded[:, 1::3] << 8) | padded[:, 2::3]
+    six = np.stack([three >> s & 63 for s in (18, 12, 6, 0)], axis=2).reshape(len(octets), 28)
+    letters = _BASE64[six]
+    letters[:, 27] = ord("=")
+    version = np.broadcast_to(np.frombuffer(b"1:", np.uint8), (len(octets), 2))
+    return _text(np.concatenate([version, letters], axis=1))

@@ -1,0 +1,208 @@
+"""Flows to turns: which packets carry new data, and where a request begins a new reply.
+
+The definitions are those of docs/definitions.md. In short: a *turn* begins with an uplink burst of
+at least ``REQUEST_BYTES`` that falls into a downlink silence of at least ``TURN_SILENCE``; uploads
+while the reply streams (telemetry) therefore do not begin one. A flow without any uplink packet
+(a one-way capture) is cut at downlink silences alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmflow.arrays import F64, I64, Bool, cumulative_max, row_sums, run_counts, run_mask, run_starts
+from llmflow.capture.columns import (
+    FIN,
+    HINT_CLIENT_HELLO,
+    HINT_QUIC_LONG,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    Columns,
+)
+from llmflow.flows.assemble import NANOSECOND, FlowBatch, FlowPackets
+
+# Smallest UDP payload that counts as data. Below it lie QUIC packets that only acknowledge: about
+# 33 or exactly 45 bytes up, under 40 bytes down in real captures.
+UDP_DATA_UP, UDP_DATA_DOWN = 70, 40
+
+REQUEST_BYTES = 200  # excludes HTTP/2 WINDOW_UPDATE, PING and the like
+TURN_SILENCE = NANOSECOND // 2  # downlink silence around a request
+BURST_SILENCE = NANOSECOND  # uplink data further apart belongs to two bursts
+ONE_WAY_SILENCE = 2 * NANOSECOND
+EPISODE_SILENCE = 2 * NANOSECOND  # ends the streaming part of a reply
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What a packet carries, per packet of a batch.
+
+    Parameters
+    ----------
+    new : ndarray of int64
+        New application bytes: the payload less what was sent before (retransmissions, keep-alive
+        probes), 0 for QUIC packets that only acknowledge.
+    up, down : ndarray of bool
+        Carries new data to the server, to the client.
+    ack : ndarray of bool
+        Uplink packet without data: a pure TCP acknowledgement or a small UDP packet.
+    flow : ndarray of int64
+        Row of the packet's flow in the batch.
+    """
+
+    new: I64
+    up: Bool
+    down: Bool
+    ack: Bool
+    flow: I64
+
+
+def find_data(batch: FlowBatch) -> Data:
+    """Tell data from retransmissions and acknowledgements, in all packets of a batch."""
+    p = batch.packets
+    flow = np.repeat(np.arange(len(batch.flows)), batch.flows.packets)
+    new = np.zeros(len(p), np.int64)
+    udp = p.protocol == UDP
+    smallest = np.where(p.up, UDP_DATA_UP, UDP_DATA_DOWN)
+    new[udp] = np.where(p.payload >= smallest, p.payload, 0)[udp]
+    rows = np.flatnonzero((p.protocol == TCP) & (p.payload > 0))
+    rows = rows[np.lexsort((rows, p.up[rows], flow[rows]))]
+    new[rows] = _new_bytes(p, rows, flow)
+    quiet = (p.protocol == TCP) & (p.payload == 0) & (p.flags & (SYN | FIN | RST) == 0)
+    return Data(
+        new,
+        up=p.up & (new > 0),
+        down=~p.up & (new > 0),
+        ack=p.up & (quiet | (udp & (p.payload < UDP_DATA_UP))),
+        flow=flow,
+    )
+
+
+def _new_bytes(p: FlowPackets, rows: I64, flow: I64) -> I64:
+    """Bytes above the highest sequence number seen so far, per direction of a flow (RFC 9293)."""
+    starts = run_starts(flow[rows], p.up[rows])
+    counts = run_counts(starts, len(rows))
+    # Sequence numbers wrap; the signed 32-bit difference of neighbours does not care.
+    step = np.diff(p.seq[rows], prepend=p.seq[rows[:1]]).astype(np.int32).astype(np.int64)
+    step[starts] = 0
+    place = np.cumsum(step)
+    place -= np.repeat(place[starts], counts)
+    end = place + p.payload[rows]
+    highest = cumulative_max(end, starts)
+    before = np.concatenate([place[:1], highest[:-1]])
+    before[starts] = place[starts]
+    return np.clip(end - np.maximum(before, place), 0, p.payload[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Turns(Columns):
+    """One row per turn with at least one downlink data packet, flow by flow, in order of time.
+
+    ``row`` and ``stop`` bound the turn's packets in the batch; ``request`` is the first packet of
+    the request (equal to ``row`` where none was seen); ``reply`` and ``reply_last`` are the first
+    and last downlink data packet. ``request_bytes`` are the new uplink bytes in front of the reply,
+    ``wait`` the seconds from the last of them to the reply: both NaN where no request was seen.
+    """
+
+    flow: I64
+    number: I64
+    row: I64
+    stop: I64
+    request: I64
+    reply: I64
+    reply_last: I64
+    request_bytes: F64
+    wait: F64
+
+
+def _requests(p: FlowPackets, data: Data) -> I64:
+    """First packets of the uplink bursts that begin a turn."""
+    rows = np.flatnonzero(data.up | data.down)
+    if not len(rows):
+        return rows
+    flow, up, time = data.flow[rows], data.up[rows], p.time[rows]
+    # Bursts: uplink data without downlink data or a long silence in between.
+    apart = np.diff(time, prepend=time[:1]) > BURST_SILENCE
+    beginning = up & (run_mask(flow, up) | apart)
+    begins = np.flatnonzero(beginning)
+    if not len(begins):
+        return begins
+    burst = np.maximum(np.cumsum(beginning) - 1, 0)
+    size = row_sums(np.where(up, data.new[rows], 0), burst, len(begins))
+    # The downlink silence around each burst.
+    index = np.arange(len(rows))
+    before = np.maximum.accumulate(np.where(up, -1, index))[begins]
+    after = np.minimum.accumulate(np.where(up, len(rows), index)[::-1])[::-1][begins]
+    has_before = (before >= 0) & (flow[np.maximum(before, 0)] == flow[begins])
+    has_after = (after < len(rows)) & (flow[np.minimum(after, len(rows) - 1)] == flow[begins])
+    silence = time[np.minimum(after, len(rows) - 1)] - time[np.maximum(before, 0)]
+    asks = (size >= REQUEST_BYTES) & has_after & (~has_before | (silence >= TURN_SILENCE))
+    chosen = np.flatnonzero(asks)
+    # Of several bursts in one silence the last is the request.
+    last = np.append(after[chosen][1:] != after[chosen][:-1], True)
+    return rows[begins[chosen[last]]]
+
+
+def _one_way_cuts(p: FlowPackets, data: Data, flows: int) -> I64:
+    """Cuts at long downlink silences, in flows that show no uplink packet at all."""
+    blind = row_sums(p.up, data.flow, flows) == 0
+    rows = np.flatnonzero(data.down & blind[data.flow])
+    silent = np.diff(p.time[rows], prepend=p.time[rows[:1]]) > ONE_WAY_SILENCE
+    return rows[silent & ~run_mask(data.flow[rows])]
+
+
+def find_turns(batch: FlowBatch, data: Data) -> Turns:
+    """Cut the flows of a batch into turns.
+
+    Returns
+    -------
+    Turns
+        Turns in which the server sent data; numbered from 0 in each flow.
+    """
+    p, n = batch.packets, len(batch.packets)
+    requests = _requests(p, data)
+    # A TLS or QUIC handshake is no request if one follows: it is the front of that turn.
+    hello = p.hint[requests] & (HINT_CLIENT_HELLO | HINT_QUIC_LONG) != 0
+    followed = np.append(data.flow[requests[1:]] == data.flow[requests[:-1]], False)
+    dropped = hello & followed[: len(hello)]
+    fronted = np.concatenate([[False], dropped[:-1]])[~dropped]
+    requests = requests[~dropped]
+    cut = np.zeros(n, np.bool_)
+    cut[batch.flows.first] = True
+    cut[requests[~fronted]] = True
+    cut[_one_way_cuts(p, data, len(batch.flows))] = True
+    row = np.flatnonzero(cut)
+    turn_of = np.cumsum(cut) - 1
+
+    request = row.copy()
+    asked = np.zeros(len(row), np.bool_)
+    request[turn_of[requests]] = requests
+    asked[turn_of[requests]] = True
+    down = np.flatnonzero(data.down)
+    starts = run_starts(turn_of[down])
+    has = turn_of[down[starts]]  # turns in which the server sent data
+    stops = np.append(starts[1:], len(down)) - 1
+    flow = data.flow[row[has]]
+    begin = run_starts(flow)
+    number = np.arange(len(flow)) - np.repeat(begin, run_counts(begin, len(flow)))
+    reply, reply_last = down[starts], down[stops]
+    # Uplink data between the request and the reply, by differences of running totals.
+    total = np.concatenate([[0], np.cumsum(np.where(data.up, data.new, 0))])
+    size = total[reply] - total[request[has]]
+    latest = np.maximum.accumulate(np.where(data.up, np.arange(n), -1))[reply]
+    wait = (p.time[reply] - p.time[latest]) / NANOSECOND
+    seen = asked[has] & (size > 0)
+    return Turns(
+        flow,
+        number,
+        row[has],
+        np.append(row[1:], n)[has],
+        request[has],
+        reply,
+        reply_last,
+        request_bytes=np.where(seen, size, np.nan),
+        wait=np.where(seen, wait, np.nan),
+    )
