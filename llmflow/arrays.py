@@ -56,6 +56,20 @@ def run_mask(*keys: NDArray[Any]) -> Bool:
     return new
 
 
+def run_end_mask(*keys: NDArray[Any]) -> Bool:
+    """Mark the last item of each run of equal keys.
+
+    Examples
+    --------
+    >>> run_end_mask(np.array([3, 3, 5]))
+    array([False,  True,  True])
+    """
+    begins = run_mask(*keys)
+    ends = np.ones_like(begins)
+    ends[:-1] = begins[1:]
+    return ends
+
+
 def run_counts(starts: I64, total: int) -> I64:
     """Lengths of the runs that begin at ``starts`` and together fill ``total`` items.
 

@@ -1,7 +1,7 @@
 """What features are computed on: segments of a flow, and views of the packets in them.
 
-A *segment* is a stretch of one turn's reply, from a downlink data packet to a later one: the whole
-reply (scale ``turn``) or a window of it (scales ``5s``, ``2s``), counted from the reply's start.
+A *segment* is a stretch of one turn's reply: all of it, from the first downlink data packet to the
+last (scale ``turn``), or a window of it (scales ``5s``, ``2s``), counted from the reply's start.
 """
 
 from __future__ import annotations
@@ -11,12 +11,26 @@ from functools import cached_property
 
 import numpy as np
 
-from llmflow.arrays import F64, I64, Bool, row_quantiles, row_sums, run_counts, run_mask, run_starts
+from llmflow.arrays import (
+    F64,
+    I64,
+    Bool,
+    ragged_index,
+    row_quantiles,
+    row_sums,
+    run_counts,
+    run_end_mask,
+    run_mask,
+    run_starts,
+)
 from llmflow.flows.assemble import NANOSECOND, FlowBatch
 from llmflow.flows.turns import Data, Turns
 
 CHUNK_GAP = 5_000_000  # ns; downlink data closer together is one server write (a flush)
-SCALES = {"turn": 0, "5s": 5 * NANOSECOND, "2s": 2 * NANOSECOND}
+# Window lengths in ns; None is the whole reply. `flow` spans all turns of a flow, and is offered
+# for export only.
+SCALES = {"turn": None, "5s": 5 * NANOSECOND, "2s": 2 * NANOSECOND}
+FLOW = "flow"
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,19 @@ class Segments:
 
     def __len__(self) -> int:
         return len(self.turn)
+
+    def keep(self, wanted: Bool) -> Segments:
+        """Only the segments picked by a mask."""
+        number = np.cumsum(wanted) - 1
+        inside = wanted[self.of]
+        return Segments(
+            self.batch,
+            self.data,
+            self.turns,
+            self.turn[wanted],
+            self.row[inside],
+            number[self.of[inside]],
+        )
 
     @cached_property
     def seconds(self) -> F64:
@@ -214,24 +241,25 @@ def cut_segments(batch: FlowBatch, data: Data, turns: Turns, scale: str) -> Segm
     batch, data, turns
         A batch of flows, what its packets carry, and its turns.
     scale : str
-        A key of ``SCALES``.
+        A key of ``SCALES``, or ``FLOW``.
 
     Returns
     -------
     Segments
         Only segments with downlink data, turn by turn, in order of time.
     """
-    counts = turns.reply_last - turns.reply + 1
-    before = np.cumsum(counts) - counts
-    row = np.arange(int(counts.sum())) + np.repeat(turns.reply - before, counts)
-    turn = np.repeat(np.arange(len(turns)), counts)
-    if SCALES[scale] == 0:
-        return Segments(batch, data, turns, np.arange(len(turns)), row, turn)
-    since = batch.packets.time[row] - batch.packets.time[turns.reply[turn]]
-    window = since // SCALES[scale]
-    first = run_starts(turn, window)
-    of = np.repeat(np.arange(len(first)), run_counts(first, len(row)))
-    filled = row_sums(data.down[row], of, len(first)) > 0
-    renumber = np.cumsum(filled) - 1
-    inside = filled[of]
-    return Segments(batch, data, turns, turn[first[filled]], row[inside], renumber[of[inside]])
+    first, last, turn = turns.reply, turns.reply_last, np.arange(len(turns))
+    if scale == FLOW:
+        turn = run_starts(turns.flow)
+        first, last = first[turn], last[run_end_mask(turns.flow)]
+    counts = last - first + 1
+    row = ragged_index(first, counts)
+    part = np.repeat(np.arange(len(turn)), counts)
+    length = SCALES.get(scale)
+    if length is None:
+        return Segments(batch, data, turns, turn, row, part)
+    window = (batch.packets.time[row] - batch.packets.time[first[part]]) // length
+    starts = run_starts(part, window)
+    of = np.repeat(np.arange(len(starts)), run_counts(starts, len(row)))
+    filled = row_sums(data.down[row], of, len(starts)) > 0
+    return Segments(batch, data, turns, turn[part[starts]], row, of).keep(filled)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from llmflow.arrays import I64, U8, U16, U32, U64, Bool, ragged_index, run_counts, run_starts
+from llmflow.arrays import I64, U8, U16, U32, U64, Bool, ragged_index, run_counts, run_end_mask, run_starts
 from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP, Columns, PacketColumns
 from llmflow.flows.direction import initiator
 from llmflow.flows.keys import endpoint_less, key_hash
@@ -295,7 +295,7 @@ def _assemble(
     sizes = run_counts(first, n)
     tail = first + sizes - 1
     flow, number = flow_of[first], number[first]
-    final = np.append(flow[1:] != flow[:-1], True)
+    final = run_end_mask(flow)
     slice_end = origin[flow] + (number + 1) * active
     ended = np.where(final, np.minimum(slice_end, over[flow]), slice_end)
     known = ended <= watermark
@@ -315,7 +315,8 @@ def _assemble(
     basis = np.where(resumed, rows.basis[flow_first], basis[head])[flow]
 
     held = rows.take(np.repeat(~leaves, sizes))
-    next_leaves = np.append(leaves[1:], False) & ~final
+    next_leaves = np.zeros_like(leaves)
+    next_leaves[:-1] = leaves[1:] & ~final[:-1]
     ghosts = np.flatnonzero(leaves & ~next_leaves & alive[flow])
     if len(ghosts):
         showed_end = closings[tail[ghosts] + 1] > closings[flow_first[flow[ghosts]]]

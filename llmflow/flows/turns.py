@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmflow.arrays import F64, I64, Bool, cumulative_max, row_sums, run_counts, run_mask, run_starts
+from llmflow.arrays import F64, I64, Bool, cumulative_max, row_sums, run_counts, run_end_mask, run_mask, run_starts
 from llmflow.capture.columns import (
     FIN,
     HINT_CLIENT_HELLO,
@@ -142,8 +142,7 @@ def _requests(p: FlowPackets, data: Data) -> I64:
     asks = (size >= REQUEST_BYTES) & has_after & (~has_before | (silence >= TURN_SILENCE))
     chosen = np.flatnonzero(asks)
     # Of several bursts in one silence the last is the request.
-    last = np.append(after[chosen][1:] != after[chosen][:-1], True)
-    return rows[begins[chosen[last]]]
+    return rows[begins[chosen[run_end_mask(after[chosen])]]]
 
 
 def _one_way_cuts(p: FlowPackets, data: Data, flows: int) -> I64:
@@ -166,10 +165,10 @@ def find_turns(batch: FlowBatch, data: Data) -> Turns:
     requests = _requests(p, data)
     # A TLS or QUIC handshake is no request if one follows: it is the front of that turn.
     hello = p.hint[requests] & (HINT_CLIENT_HELLO | HINT_QUIC_LONG) != 0
-    followed = np.append(data.flow[requests[1:]] == data.flow[requests[:-1]], False)
-    dropped = hello & followed[: len(hello)]
-    fronted = np.concatenate([[False], dropped[:-1]])[~dropped]
-    requests = requests[~dropped]
+    dropped = hello & ~run_end_mask(data.flow[requests])
+    fronted = np.zeros_like(dropped)
+    fronted[1:] = dropped[:-1]
+    requests, fronted = requests[~dropped], fronted[~dropped]
     cut = np.zeros(n, np.bool_)
     cut[batch.flows.first] = True
     cut[requests[~fronted]] = True
@@ -184,11 +183,10 @@ def find_turns(batch: FlowBatch, data: Data) -> Turns:
     down = np.flatnonzero(data.down)
     starts = run_starts(turn_of[down])
     has = turn_of[down[starts]]  # turns in which the server sent data
-    stops = np.append(starts[1:], len(down)) - 1
     flow = data.flow[row[has]]
     begin = run_starts(flow)
     number = np.arange(len(flow)) - np.repeat(begin, run_counts(begin, len(flow)))
-    reply, reply_last = down[starts], down[stops]
+    reply, reply_last = down[starts], down[run_end_mask(turn_of[down])]
     # Uplink data between the request and the reply, by differences of running totals.
     total = np.concatenate([[0], np.cumsum(np.where(data.up, data.new, 0))])
     size = total[reply] - total[request[has]]

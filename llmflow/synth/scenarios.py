@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,14 +17,6 @@ if TYPE_CHECKING:
 STREAM, OTHER = "llm-stream", "other"
 _IDLE = 12.0  # a pause long enough for a keep-alive
 _CLIENT, _SERVER = Side.CLIENT, Side.SERVER
-_SSH_KEYS = (  # the clear messages before encryption: offers, key exchange, new keys
-    (_CLIENT, 20, 1496),
-    (_SERVER, 20, 1080),
-    (_CLIENT, 30, 48),
-    (_SERVER, 31, 436),
-    (_SERVER, 21, 16),
-    (_CLIENT, 21, 16),
-)
 
 
 class Label(NamedTuple):
@@ -238,9 +229,9 @@ def _ssh(scene: Scene, start: float = 0.0, seconds: float = 70.0) -> None:
     for sender in (_SERVER, _CLIENT):
         now += talk.rtt * 1.5
         talk.send(now, sender, b"SSH-2.0-example\r\n")
-    for sender, kind, size in _SSH_KEYS:
+    for sender, size in ((_CLIENT, 1496), (_SERVER, 1080), (_CLIENT, 48), (_SERVER, 452)):
         now += talk.rtt * 1.5
-        talk.send(now, sender, struct.pack(">IBB", size - 4, 6, kind) + bytes(size - 6))
+        talk.send(now, sender, rng.randbytes(size))
     for offset, size in shapes.typing(rng, seconds):
         key = now + 0.5 + offset
         talk.send(key, _CLIENT, rng.randbytes(size))

@@ -33,8 +33,8 @@ def clipped(rng: Random, median: float, sigma: float, low: float, high: float) -
 def drip(rng: Random, seconds: float) -> Iterator[Chunk]:
     """One tiny record per event, as Claude's web interface writes them.
 
-    Measured: median gap 58 ms with std/mean 0.9, 55-75 bytes, about 13 writes per second, no
-    padding, alike on TCP and QUIC; now and then two events share a write.
+    Measured: median gap 58 ms with std/mean 0.9, 45-75 bytes (median 58), about 13 writes per
+    second, no padding, alike on TCP and QUIC.  Here one write in twelve holds two events.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def drip(rng: Random, seconds: float) -> Iterator[Chunk]:
 
 
 def quic_drip(rng: Random, seconds: float) -> Iterator[Chunk]:
-    """Yield :func:`drip` in datagrams: the same cadence, 50-61 bytes of UDP payload."""
+    """Yield :func:`drip` in datagrams: the same cadence, a median of 54 bytes."""
     for offset, size in drip(rng, seconds):
         yield offset, size - rng.randint(5, 7)
 
@@ -74,8 +74,8 @@ def quic_drip(rng: Random, seconds: float) -> Iterator[Chunk]:
 def clocked(rng: Random, seconds: float) -> Iterator[Chunk]:
     """Flushes on a 200 ms clock, as ChatGPT's web interface writes them.
 
-    Measured: median gap 204 ms with std/mean 0.53, gaps p10/p50/p90 9/132/298 ms when extra
-    flushes are counted, sizes mostly ``268 + 8k``, about five writes per second.
+    Measured: median gap 204 ms with std/mean 0.53, about five writes per second, sizes mostly
+    ``268 + 8k``.  Here about one tick in five has a second flush and one in seventeen none.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def cumulative(rng: Random, seconds: float) -> Iterator[Chunk]:
 def burst_pause(rng: Random, seconds: float) -> Iterator[Chunk]:
     """Bursts of small writes and long pauses, as a content filter releases them.
 
-    Published for a filtered GPT-4o: mean gap 0.046 s with std 0.151 s.  Here 8-22 writes about
+    Published for GPT-4o behind a filter: mean gap 0.046 s with std 0.151 s.  Here 8-22 writes about
     12 ms apart, then a pause of 0.3-1.5 s.
 
     Parameters

@@ -1,0 +1,5 @@
+"""``python -m llmflow``."""
+
+from llmflow.cli import main
+
+main()

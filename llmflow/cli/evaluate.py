@@ -1,0 +1,73 @@
+"""``llmflow evaluate``: honest numbers on labelled captures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llmflow.cli.options import flow_options, labels_argument, take_flow_options
+from llmflow.cli.training import build, talk, train_options
+
+
+@click.command()
+@labels_argument
+@click.option("--model", "model_path", type=click.Path(path_type=Path),
+              help="Score this model (the captures must not have trained it) instead of "
+              "cross-validating the method.")  # fmt: skip
+@click.option("-o", "--output", metavar="FILE", help="Write every number as JSON.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE.svg|.png",
+              help="Draw precision over recall and the score distributions.")  # fmt: skip
+@train_options
+@flow_options
+def command(
+    labels: tuple[Path, ...],
+    model_path: Path | None,
+    output: str | None,
+    plot: Path | None,
+    workers: int,
+    trees: int,
+    folds: int,
+    target_fpr: float,
+    seed: int,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Evaluate on labelled captures (LABELS... as for `llmflow train`).
+
+    By default the method is cross-validated: each group of captures is scored by a model (forest,
+    calibration and threshold) made from the others alone. Rates are shown with Clopper-Pearson
+    95 % intervals.
+    """
+    import json
+
+    import llmflow
+    from llmflow.learn.card import evaluation_tables
+    from llmflow.learn.evaluate import cross_validate, score_with, summarise
+    from llmflow.learn.model import load_model
+    from llmflow.learn.train import TrainOptions
+    from llmflow.report.plots import check_plot, draw_evaluation
+    from llmflow.report.writers import open_output
+
+    if plot:
+        check_plot(plot)
+    data = build(labels, take_flow_options(given), workers)
+    if model_path:
+        model = load_model(model_path)
+        scores, method = score_with(model, data), f"Model {model.model_id} on other captures."
+    else:
+        options = TrainOptions(trees=trees, folds=folds, target_fpr=target_fpr, seed=seed)
+        scores = cross_validate(data, options, talk)
+        method = f"Nested cross-validation in {folds} parts, grouped by capture."
+    results = {"method": method, **summarise(data, scores)}
+    if plot:
+        draw_evaluation(data.connections, scores, plot)
+    if output:
+        text = json.dumps({"llmflow": llmflow.__version__, "results": results}, indent=1)
+        with open_output(output) as sink:
+            sink.write(text.encode() + b"\n")
+    if output != "-":
+        confusion = ", ".join(
+            f"{name.replace('_', ' ')} {n}" for name, n in results["confusion"].items()
+        )
+        click.echo(f"{method}\n{confusion}\n\n{evaluation_tables(results)}")

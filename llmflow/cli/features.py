@@ -1,0 +1,68 @@
+"""``llmflow features``: the feature columns of captures, or their definitions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from llmflow.cli.options import (
+    finish,
+    flow_options,
+    output_options,
+    reading_progress,
+    run_metadata,
+    take_flow_options,
+)
+
+FORMATS = ("jsonl", "csv", "parquet", "arrow")
+
+
+@click.command()
+@click.argument("captures", metavar="[CAPTURE...]", nargs=-1)
+@output_options(FORMATS)
+@click.option("--level", type=click.Choice(["turn", "flow"]), default="turn", show_default=True,
+              help="One row per turn, or per flow from its first downlink data to its last.")  # fmt: skip
+@click.option("--list", "listing", is_flag=True, help="List the features' definitions and stop.")
+@flow_options
+def command(
+    captures: tuple[str, ...],
+    output: str | None,
+    form: str | None,
+    level: str,
+    listing: bool,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Write the features of all turns or flows of CAPTURE..., as Parquet by default.
+
+    Turns and flows without downlink data have no features and no row. Nulls are nulls.
+    """
+    if listing:
+        _list()
+        return
+    if not captures:
+        raise click.UsageError("name captures, or ask for --list")
+
+    from llmflow.engine.line import Line
+    from llmflow.report.features import feature_schema, feature_table
+    from llmflow.report.writers import format_of, open_output, open_table
+
+    options = take_flow_options(given)
+    form = format_of(output, form) or "jsonl"
+    with reading_progress(captures) as progress, open_output(output) as sink:
+        line = Line(captures, options, progress=progress)
+        writer = open_table(sink, form, feature_schema())
+        for step in line.assemble():
+            writer.write(feature_table(step.batch, step.data, step.turns, level))
+        writer.close(run_metadata(options, input=line.input_digest))
+    finish(line.account)
+
+
+def _list() -> None:
+    from llmflow.features.extract import FEATURES, schema_hash
+
+    for entry in FEATURES.values():
+        click.echo(f"{entry.name}  [{entry.unit}, {entry.group}, version {entry.version}]")
+        click.echo(f"    {entry.formula}")
+        click.echo(f"    counts {entry.counts}; null: {entry.null}")
+    click.echo(f"schema {schema_hash()}")

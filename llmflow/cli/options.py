@@ -1,0 +1,125 @@
+"""Options that mean the same in every command, and what commands share at their ends."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from llmflow.capture.account import PacketAccount
+    from llmflow.flows.assemble import FlowOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PARTIAL = 3  # exit code: finished, with some input damaged or skipped
+_PROGRESS_BYTES = 8 << 20  # smaller inputs are done before a bar could help
+_NOTES = 10
+
+_TIMEOUTS = {
+    "idle_timeout": ("Seconds of silence that end a flow.", 120.0),
+    "active_timeout": ("Seconds after which a long flow is cut into slices.", 1800.0),
+    "closed_timeout": ("Seconds of silence that end a flow after FIN or RST.", 10.0),
+    "reorder": ("Seconds by which packets may be late.", 10.0),
+}
+
+
+def captures_argument(command: F) -> F:
+    """CAPTURE…: files, or - for standard input."""
+    return click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)(command)
+
+
+def labels_argument(command: F) -> F:
+    """LABELS…: manifests or folders."""
+    return click.argument(
+        "labels", metavar="LABELS...", nargs=-1, required=True, type=click.Path(path_type=Path)
+    )(command)
+
+
+def flow_options(command: F) -> F:
+    """When flows end."""
+    for name, (text, default) in reversed(_TIMEOUTS.items()):
+        command = click.option(
+            f"--{name.replace('_', '-')}",
+            type=click.FloatRange(min=0.001, max=1e6),
+            default=default,
+            show_default=True,
+            help=text,
+        )(command)
+    return command
+
+
+def output_options(formats: Sequence[str]) -> Callable[[F], F]:
+    """-o and -f."""
+
+    def add(command: F) -> F:
+        command = click.option(
+            "-f",
+            "--format",
+            "form",
+            type=click.Choice(formats),
+            help="Format; by default the ending of -o says it.",
+        )(command)
+        return click.option(
+            "-o", "--output", metavar="FILE", help="Write here; - is standard output."
+        )(command)
+
+    return add
+
+
+def take_flow_options(given: dict[str, Any]) -> FlowOptions:
+    """Move the flow options out of a command's arguments."""
+    from llmflow.flows.assemble import FlowOptions
+
+    return FlowOptions(**{field.name: given.pop(field.name) for field in fields(FlowOptions)})
+
+
+def run_metadata(options: FlowOptions, **more: str) -> dict[str, str]:
+    """What result files say about the run that made them."""
+    import json
+
+    import llmflow
+    from llmflow.features.extract import schema_hash
+
+    return {
+        "llmflow.version": llmflow.__version__,
+        "llmflow.feature_schema": schema_hash(),
+        "llmflow.options": json.dumps(asdict(options), sort_keys=True),
+        **{f"llmflow.{key}": value for key, value in more.items()},
+    }
+
+
+@contextlib.contextmanager
+def reading_progress(captures: Sequence[str]) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error for long work, where somebody looks."""
+    sizes = [Path(name).stat().st_size for name in captures if Path(name).is_file()]
+    if not sys.stderr.isatty() or sum(sizes) < _PROGRESS_BYTES:
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    bar = Progress(
+        BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=Console(stderr=True),
+        transient=True,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("reading", total=sum(sizes))
+        yield lambda done: bar.advance(task, done)
+
+
+def finish(account: PacketAccount) -> None:
+    """Say what was not decoded; end with exit code 3 if anything was damaged."""
+    for note in account.notes[:_NOTES]:
+        click.echo(f"llmflow: {note}", err=True)
+    if len(account.notes) > _NOTES:
+        click.echo(f"llmflow: and {len(account.notes) - _NOTES} more damaged places", err=True)
+    if account.skipped:
+        click.echo(f"llmflow: {account.summary()}", err=True)
+    if account.damaged:
+        click.get_current_context().exit(PARTIAL)

@@ -1,0 +1,74 @@
+"""``llmflow train``: a model from labelled captures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from llmflow.cli.options import flow_options, labels_argument, take_flow_options
+from llmflow.cli.training import build, talk, train_options
+
+
+@click.command()
+@labels_argument
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where the model goes; a model that stands there is replaced.")  # fmt: skip
+@click.option("--name", default="llm-stream", show_default=True, help="Name of the model.")
+@click.option("--evaluation", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help="JSON of `llmflow evaluate`, for the model card.")  # fmt: skip
+@train_options
+@flow_options
+def command(
+    labels: tuple[Path, ...],
+    output: Path,
+    name: str,
+    evaluation: Path | None,
+    workers: int,
+    trees: int,
+    folds: int,
+    target_fpr: float,
+    seed: int,
+    **given: Any,  # noqa: ANN401
+) -> None:
+    """Train a model on labelled captures.
+
+    LABELS... are manifests (CSV or TSV with the columns capture,label and, for single connections,
+    protocol, client_ip, client_port, server_ip, server_port; further category, group) or folders
+    with one sub-folder per label. `llm-stream` is the positive label, `unknown` is left out.
+
+    Threshold and calibration come from out-of-fold scores: no capture is on both sides of a split.
+    """
+    import json
+
+    import numpy as np
+
+    from llmflow.errors import LabelError
+    from llmflow.learn.card import write_card
+    from llmflow.learn.model import save_model
+    from llmflow.learn.train import TrainOptions, all_connections, fit_model
+
+    numbers = None
+    if evaluation:
+        try:
+            numbers = json.loads(evaluation.read_bytes())["results"]
+        except (ValueError, KeyError, TypeError):
+            raise LabelError(
+                "is no output of `llmflow evaluate`", where=str(evaluation)
+            ) from None
+    options = TrainOptions(trees=trees, folds=folds, target_fpr=target_fpr, seed=seed)
+    data = build(labels, take_flow_options(given), workers)
+    model, estimator = fit_model(data, all_connections(data), options, name=name, progress=talk)
+    connections = data.connections
+    streams, counts = np.unique(connections.category[connections.positive], return_counts=True)
+    model.facts["training"] = {
+        "captures": len(data.groups),
+        "connections": len(connections),
+        "positive": int(connections.positive.sum()),
+        "segments": len(data.segments),
+        "unusable": len(data.unusable),
+        "streams": dict(zip(streams.tolist(), counts.tolist(), strict=True)),
+    }
+    save_model(model, estimator, write_card(model, numbers), output)
+    click.echo(f"{model.model_id}: llm-stream from a score of {model.threshold:.4f}; {output}")

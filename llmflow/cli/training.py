@@ -1,0 +1,62 @@
+"""What ``train`` and ``evaluate`` share: their options, and reading the labelled captures."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from llmflow.flows.assemble import FlowOptions
+    from llmflow.learn.dataset import DataSet
+
+F = TypeVar("F", bound=Callable[..., Any])
+_NOTES = 5
+
+
+def train_options(command: F) -> F:
+    """--trees, --folds, --target-fpr, --seed, --workers."""
+    options = [
+        click.option("--trees", type=click.IntRange(1, 5000), default=200, show_default=True),
+        click.option(
+            "--folds", type=click.IntRange(2, 50), default=6, show_default=True,
+            help="Parts of a cross-validation; no group of captures is in two.",
+        ),
+        click.option(
+            "--target-fpr", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+            help="False-positive rate over decidable negatives at the operating point.",
+        ),
+        click.option("--seed", type=int, default=1, show_default=True),
+        click.option(
+            "--workers", type=click.IntRange(1), default=os.cpu_count() or 1,
+            help="Processes that read captures; the result does not depend on it.",
+        ),
+    ]  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def talk(text: str) -> None:
+    """Say on standard error what goes on, where somebody looks."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)
+
+
+def build(labels: tuple[Path, ...], options: FlowOptions, workers: int) -> DataSet:
+    """Read labels and captures into a data set; name the captures that gave nothing."""
+    from llmflow.learn.dataset import build_dataset
+    from llmflow.learn.labels import read_labels
+
+    captures = read_labels(list(labels))
+    talk(f"reading {len(captures)} captures")
+    data = build_dataset(captures, options, workers=workers)
+    for note in data.unusable[:_NOTES]:
+        click.echo(f"llmflow: not used: {note}", err=True)
+    if len(data.unusable) > _NOTES:
+        click.echo(f"llmflow: and {len(data.unusable) - _NOTES} more captures", err=True)
+    return data

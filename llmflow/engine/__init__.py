@@ -1,0 +1,1 @@
+"""Runs the line: captures in, result tables out."""

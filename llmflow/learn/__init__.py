@@ -1,0 +1,1 @@
+"""Feature columns to scores: labels, data sets, training, evaluation, model files."""

@@ -1,0 +1,117 @@
+"""The model card: what a model was trained on, how it was evaluated, where it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llmflow.features.extract import FEATURES, LEAST_CHUNKS, schema_hash
+from llmflow.learn.dataset import DECIDABLE_PACKETS, DECIDABLE_SECONDS
+from llmflow.learn.model import LEAST_STREAM_CHUNKS, Model
+
+_LIMITS = f"""\
+- A score is a probability under the mixture of connections it was calibrated on, not at an
+  operator's base rate; far rarer streams need a far lower false-positive rate than measured here.
+- The model is asked about replies of at least {LEAST_CHUNKS} chunks. Fewer than
+  {LEAST_STREAM_CHUNKS} chunks are `other`, in between is `undecided`.
+- Traffic of kinds that the training set lacks (encrypted push, live captions, remote desktops,
+  calls with one silent side) is where false positives must be expected.
+- Streams inside a VPN, sampled captures, and replies shorter than about a second are not covered.
+- Merged frames of segmentation offload, and heavy loss at the tap, change chunk sizes and gaps.
+- It sees that an LLM streams, never what about."""
+
+
+def percent(entry: dict[str, Any]) -> str:
+    """A rate with its interval, as text: ``26/26 = 100.0 % (86.8-100.0)``."""
+    if not entry["of"]:
+        return "none"
+    rate, low, high = (100 * entry[key] for key in ("rate", "low", "high"))
+    digits = 1 if entry["rate"] >= 0.01 else 3  # noqa: PLR2004
+    return (
+        f"{entry['hits']}/{entry['of']} = {rate:.{digits}f} % ({low:.{digits}f}-{high:.{digits}f})"
+    )
+
+
+def evaluation_tables(numbers: dict[str, Any]) -> str:
+    """Markdown tables of an evaluation's numbers."""
+    lines = [
+        "| measure | value (95 % interval) |",
+        "|---|---|",
+        f"| recall, all streams | {percent(numbers['recall'])} |",
+        f"| false positives, all other connections | {percent(numbers['false_positives'])} |",
+        f"| false positives, decidable ones | {percent(numbers['false_positives_decidable'])} |",
+    ]
+    lines += [
+        f"| recall at {entry['false_positive_rate']:g} of all other connections | {percent(entry)} |"
+        for entry in numbers["recall_at_rate"]
+    ]
+    lines += [
+        f"| recall at {entry['false_positive_rate']:g} of decidable ones | {percent(entry)} |"
+        for entry in numbers["recall_at_rate_decidable"]
+    ]
+    calibration = numbers["calibration"]
+    if calibration["connections"]:
+        error = calibration["expected_calibration_error"]
+        lines.append(f"| Brier score | {calibration['brier']:.3f} |")
+        lines.append(f"| expected calibration error | {error:.3f} |")
+    lines += ["", "| category | called `llm-stream` (95 % interval) |", "|---|---|"]
+    for side, entries in numbers["by_category"].items():
+        lines += [f"| {side}: {name} | {percent(entry)} |" for name, entry in entries.items()]
+    return "\n".join(lines)
+
+
+def write_card(model: Model, evaluation: dict[str, Any] | None) -> str:
+    """The card of a model, in Markdown.
+
+    Parameters
+    ----------
+    model : Model
+        Whose ``facts`` hold ``options`` and ``training``.
+    evaluation : dict, optional
+        Output of :func:`llmflow.learn.evaluate.summarise` on captures that did not train it.
+    """
+    training = model.facts["training"]
+    options = ", ".join(f"{name} {value}" for name, value in model.facts["options"].items())
+    measured = (
+        "Not evaluated: run `llmflow evaluate` and train with `--evaluation`."
+        if evaluation is None
+        else (
+            f"{evaluation['method']} Seen: {evaluation['captures']} captures, "
+            f"{evaluation['connections']} connections. *Decidable* connections have at least "
+            f"{DECIDABLE_PACKETS} downlink data packets and last at least {DECIDABLE_SECONDS:g} s. "
+            f"Intervals are Clopper-Pearson.\n\n{evaluation_tables(evaluation)}"
+        )
+    )
+    streams = "\n".join(f"| {name} | {n} |" for name, n in training["streams"].items())
+    return f"""\
+# Model card: {model.model_id}
+
+Tells connections on which a large language model streams its answer from other traffic, by sizes,
+times and directions of packets. No address, port, name, TTL or absolute time is a feature.
+
+## What it is
+- Extremely randomised trees (scikit-learn `ExtraTreesClassifier`) on {len(FEATURES)} features of
+  segments (whole replies, 5 s and 2 s windows); feature schema `{schema_hash()[:16]}`.
+- A turn's score is the mean over the scales of the highest segment score; a flow's score is that
+  of its most streaming turn; both pass one Platt sigmoid.
+- Options: {options}.
+
+## What it was trained on
+{training["captures"]} captures, {training["connections"]} labelled connections
+({training["positive"]} LLM streams), {training["segments"]} segments;
+{training["unusable"]} captures could not be used.
+
+| streams of | connections |
+|---|---|
+{streams}
+
+## Operating point
+`llm-stream` from a score of {model.threshold:.4f}: the lowest threshold with at most
+{100 * model.facts["options"]["target_fpr"]:g} % false positives among decidable other connections,
+chosen on out-of-fold scores.
+
+## How it was evaluated
+{measured}
+
+## Limits
+{_LIMITS}
+"""

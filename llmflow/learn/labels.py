@@ -1,0 +1,170 @@
+"""Labels: which captures, and which of their connections, show LLM streams.
+
+Two forms are read:
+
+* a manifest (CSV, or TSV by its ending) with the columns ``capture,label``. A row without flow
+  columns labels all of a capture's connections; rows with ``protocol, client_ip, client_port,
+  server_ip, server_port`` label one each, whichever end is called client, and go before it.
+  Further columns: ``category`` (for the reports) and ``group`` (what must not be on both sides of
+  a split; the capture if not given).
+* a folder whose sub-folders are named after labels and hold captures.
+
+``llm-stream`` is the positive label, ``unknown`` is left out of training and scoring, and every
+other label is negative.
+"""
+
+from __future__ import annotations
+
+import csv
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from llmflow.capture.columns import IPV4_MAPPED, PROTOCOLS
+from llmflow.errors import LabelError
+from llmflow.learn.model import LLM_STREAM
+
+UNKNOWN = "unknown"
+SUFFIXES = (".pcap", ".pcapng", ".cap")
+_FLOW_COLUMNS = ("protocol", "client_ip", "client_port", "server_ip", "server_port")
+
+# protocol, then (address, port) of the smaller and of the larger endpoint
+ConnectionKey = tuple[int, tuple[int, int], tuple[int, int]]
+
+
+def connection_key(
+    protocol: int, a: int, a_port: int, b: int, b_port: int
+) -> ConnectionKey:
+    """The key of a connection, whichever end is named first; addresses as 128-bit numbers."""
+    low, high = sorted([(a, a_port), (b, b_port)])
+    return protocol, low, high
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label and the category it is reported under."""
+
+    name: str
+    category: str
+
+    @property
+    def positive(self) -> bool:
+        """Whether it says *LLM stream*."""
+        return self.name == LLM_STREAM
+
+
+@dataclass(slots=True)
+class LabelledCapture:
+    """A capture with its labels: ``default`` for all connections that ``flows`` does not name."""
+
+    path: Path
+    group: str
+    default: Label | None = None
+    flows: dict[ConnectionKey, Label] = field(default_factory=dict)
+
+    def label(self, key: ConnectionKey) -> Label | None:
+        """The label of a connection; None where it is unknown."""
+        label = self.flows.get(key, self.default)
+        return None if label is None or label.name == UNKNOWN else label
+
+
+def _address(text: str) -> int:
+    address = ipaddress.ip_address(text)
+    return int(address) | IPV4_MAPPED if address.version == 4 else int(address)  # noqa: PLR2004
+
+
+def _protocol(text: str) -> int:
+    numbers = {name: number for number, name in PROTOCOLS.items()}
+    name = text.strip().lower()
+    return numbers[name] if name in numbers else int(name)
+
+
+def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    dialect = "excel-tab" if manifest.suffix == ".tsv" else "excel"
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, dialect=dialect, restval="")
+            missing = {"capture", "label"} - set(reader.fieldnames or ())
+            if missing:
+                raise LabelError(
+                    f"the manifest has no column {' and '.join(sorted(missing))}",
+                    where=str(manifest),
+                    hint="its first line names the columns, capture,label at least",
+                )
+            for row in reader:
+                yield reader.line_num, row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise LabelError(f"the manifest cannot be read ({error})", where=str(manifest)) from None
+
+
+def _read_manifest(manifest: Path) -> list[LabelledCapture]:
+    captures: dict[Path, LabelledCapture] = {}
+    for line, row in _rows(manifest):
+        where = f"{manifest}:{line}"
+        name, text = row["capture"].strip(), row["label"].strip()
+        if not name or not text:
+            raise LabelError("a row without capture or label", where=where, hint="fill it in")
+        path = manifest.parent / name
+        found = captures.setdefault(path, LabelledCapture(path, row.get("group") or str(path)))
+        label = Label(text, row.get("category") or text)
+        given = [row.get(column) or "" for column in _FLOW_COLUMNS]
+        if not any(given):
+            found.default = label
+            continue
+        try:
+            protocol, a, a_port, b, b_port = given
+            key = connection_key(
+                _protocol(protocol), _address(a), int(a_port), _address(b), int(b_port)
+            )
+        except ValueError as error:
+            raise LabelError(
+                f"the flow columns cannot be read ({error})",
+                where=where,
+                hint=f"give all of {', '.join(_FLOW_COLUMNS)}, or none",
+            ) from None
+        if found.flows.setdefault(key, label).name != label.name:
+            raise LabelError(
+                f"one connection is labelled {found.flows[key].name} and {label.name}",
+                where=where,
+                hint="keep one of the rows",
+            )
+    return list(captures.values())
+
+
+def _read_folder(folder: Path) -> list[LabelledCapture]:
+    return [
+        LabelledCapture(path, str(path), Label(labelled.name, labelled.name))
+        for labelled in sorted(folder.iterdir())
+        if labelled.is_dir()
+        for path in sorted(labelled.rglob("*"))
+        if path.suffix in SUFFIXES and path.is_file()
+    ]
+
+
+def read_labels(sources: list[Path]) -> list[LabelledCapture]:
+    """Read manifests and folders.
+
+    Raises
+    ------
+    LabelError
+        A source that cannot be read, contradicts itself, or names no capture; a capture that two
+        sources name.
+    """
+    captures: list[LabelledCapture] = []
+    for source in sources:
+        found = _read_folder(source) if source.is_dir() else _read_manifest(source)
+        if not found:
+            raise LabelError(
+                "names no capture",
+                where=str(source),
+                hint="give a manifest with capture,label or a folder with one folder per label",
+            )
+        captures += found
+    seen: set[Path] = set()
+    for capture in captures:
+        real = capture.path.resolve()
+        if real in seen:
+            raise LabelError("is named by two sources", where=str(capture.path))
+        seen.add(real)
+    return captures

@@ -1,0 +1,318 @@
+"""Models: what one is, how it judges, and how it lies on disk.
+
+A model is a folder::
+
+    model.json        what it is: feature schema, rules, calibration, threshold, checksums
+    forest.npz        the trees, as arrays; what `classify` reads
+    estimator.skops   the same trees as a scikit-learn estimator, for those who build on it
+    CARD.md           what it was trained on, how it was evaluated, where it ends
+
+Nothing in it is executed: the arrays are checked, and the skops file is read with a fixed list of
+trusted types.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmflow.arrays import F64, I64, Bool
+from llmflow.errors import ModelError, OutputError
+from llmflow.features.extract import FEATURES, LEAST_CHUNKS, SCALES, SegmentFeatures, schema_hash
+from llmflow.learn.forest import Forest
+
+FORMAT = 1
+# The only types beyond skops' own defaults that an estimator file may hold.
+TRUSTED = ("sklearn.tree._tree.Tree",)
+LLM_STREAM, OTHER, UNDECIDED = "llm-stream", "other", "undecided"
+# A reply in fewer pieces than this did not stream; from here to LEAST_CHUNKS nobody can tell.
+LEAST_STREAM_CHUNKS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Platt's sigmoid: probability = 1 / (1 + exp(-(slope * raw + intercept))).
+
+    J. Platt, *Probabilistic Outputs for Support Vector Machines*, 1999.
+    """
+
+    slope: float
+    intercept: float
+
+    def apply(self, raw: F64) -> F64:
+        """Calibrated probabilities of raw scores; NaN stays NaN."""
+        return 1.0 / (1.0 + np.exp(-(self.slope * raw + self.intercept)))
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A trained detector.
+
+    Parameters
+    ----------
+    forest : Forest
+    calibration : Calibration
+    threshold : float
+        Calibrated scores at least this are ``llm-stream``.
+    name : str
+    facts : dict
+        Training set, parameters and measurements, for the model card.
+    """
+
+    forest: Forest
+    calibration: Calibration
+    threshold: float
+    name: str = "unnamed"
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_id(self) -> str:
+        """Name and the first digits of the SHA-256 of all that decides."""
+        state = [self.forest.digest(), asdict(self.calibration), self.threshold, schema_hash()]
+        return f"{self.name}-{_sha256(json.dumps(state).encode())[:12]}"
+
+    def score_turns(self, features: SegmentFeatures, turns: int) -> F64:
+        """Raw score of each turn; NaN where no segment held enough evidence.
+
+        See :func:`combine_segments`.
+        """
+        return combine_segments(features, self.forest.probability(features.values), turns)
+
+
+def combine_segments(features: SegmentFeatures, probability: F64, turns: int) -> F64:
+    """From segments to turns: the highest score of each scale, then the mean over the scales.
+
+    Parameters
+    ----------
+    features : SegmentFeatures
+        Whose ``turn`` and ``scale`` say where each probability belongs.
+    probability : ndarray of float64, shape (segments,)
+    turns : int
+        Number of turns.
+
+    Returns
+    -------
+    ndarray of float64, shape (turns,)
+        NaN for turns without a segment.
+    """
+    best = np.full((turns, len(SCALES)), -1.0)
+    np.maximum.at(best, (features.turn, features.scale), probability)
+    judged = best >= 0
+    number = judged.sum(axis=1)
+    total = np.where(judged, best, 0.0).sum(axis=1)
+    return np.divide(total, number, out=np.full(turns, np.nan), where=number > 0)
+
+
+def combine_turns(turn_scores: F64, flow: I64, flows: int) -> F64:
+    """From turns to flows: a flow streams as much as its most streaming turn; NaN if none judged."""
+    best = np.full(flows, -1.0)
+    known = ~np.isnan(turn_scores)
+    np.maximum.at(best, flow[known], turn_scores[known])
+    return np.where(best >= 0, best, np.nan)
+
+
+def verdicts(score: F64, threshold: float, chunks: F64, blind: Bool) -> np.ndarray:
+    """Labels of turns or flows.
+
+    Parameters
+    ----------
+    score : ndarray of float64
+        Calibrated; NaN where there was too little evidence to ask the model.
+    threshold : float
+    chunks : ndarray of float64
+        Downlink chunks; of a flow: of its largest turn.
+    blind : ndarray of bool
+        No downlink packet was seen at all.
+
+    Returns
+    -------
+    ndarray of str
+        ``llm-stream`` or ``other`` where the model was asked. Else ``other`` if the replies came
+        in fewer than 3 pieces (nothing streamed), and ``undecided``.
+    """
+    short = (chunks < LEAST_STREAM_CHUNKS) & ~blind
+    return np.where(
+        np.isnan(score),
+        np.where(short, OTHER, UNDECIDED),
+        np.where(np.nan_to_num(score) >= threshold, LLM_STREAM, OTHER),
+    )
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401
+    """A skops file whose bytes depend on the estimator only.
+
+    skops names things by their addresses in memory and stamps the time; here they are numbered in
+    the order in which they appear.
+    """
+    import skops.io  # noqa: PLC0415 - heavy
+
+    with zipfile.ZipFile(io.BytesIO(skops.io.dumps(estimator))) as raw:
+        schema = raw.read("schema.json").decode()
+        order = dict.fromkeys(re.findall(r'"__id__": (\d+)|"(\d+)\.npy"', schema))
+        names = {a or b: None for a, b in order}
+        numbers = {name: str(number) for number, name in enumerate(names)}
+        stable = re.sub(
+            r'("__id__": |")(\d+)(\.npy"|(?=[,\s}]))',
+            lambda found: found[1] + numbers.get(found[2], found[2]) + found[3],
+            schema,
+        )
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as tidy:
+            for name in raw.namelist():
+                stem = name.removesuffix(".npy")
+                content = stable.encode() if name == "schema.json" else raw.read(name)
+                renamed = f"{numbers[stem]}.npy" if stem in numbers else name
+                entry = zipfile.ZipInfo(renamed, date_time=(1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                tidy.writestr(entry, content)
+    return out.getvalue()
+
+
+def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None:  # noqa: ANN401
+    """Write a model folder: whole or not at all.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written, or something that is no model stands there.
+    """
+    import sklearn  # noqa: PLC0415 - heavy
+
+    if directory.exists() and not (directory / "model.json").exists() and any(directory.iterdir()):
+        raise OutputError(
+            "stands there already and is no model", where=str(directory), hint="choose another -o"
+        )
+    forest, fitted = model.forest.to_bytes(), _dump_estimator(estimator)
+    about = {
+        "format": FORMAT,
+        "name": model.name,
+        "model_id": model.model_id,
+        "scikit_learn": sklearn.__version__,
+        "schema_hash": schema_hash(),
+        "features": list(FEATURES),
+        "scales": list(SCALES),
+        "least_chunks": LEAST_CHUNKS,
+        "calibration": asdict(model.calibration),
+        "threshold": model.threshold,
+        "sha256": {"forest.npz": _sha256(forest), "estimator.skops": _sha256(fitted)},
+        "facts": model.facts,
+    }
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+        fresh.chmod(0o755)
+        (fresh / "forest.npz").write_bytes(forest)
+        (fresh / "estimator.skops").write_bytes(fitted)
+        (fresh / "CARD.md").write_text(card)
+        (fresh / "model.json").write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
+        if directory.exists():
+            former = fresh.with_name(fresh.name + "-former")
+            directory.replace(former)
+            fresh.replace(directory)
+            shutil.rmtree(former)
+        else:
+            fresh.replace(directory)
+    except OSError as error:
+        raise OutputError(f"cannot be written ({error.strerror})", where=str(directory)) from None
+
+
+def default_model_path() -> Path:
+    """The shipped model: inside an installed package, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "_models" / "llm-stream"
+    return installed if installed.is_dir() else package.parent / "models" / "llm-stream"
+
+
+def load_model(directory: Path | None = None) -> Model:
+    """Read a model folder, trusting nothing in it.
+
+    Parameters
+    ----------
+    directory : Path, optional
+        The shipped model if not given.
+
+    Raises
+    ------
+    ModelError
+        Missing, damaged, of another format, or made for other features.
+    """
+    directory = directory or default_model_path()
+    where = str(directory)
+    try:
+        about = json.loads((directory / "model.json").read_bytes())
+        forest = (directory / "forest.npz").read_bytes()
+    except OSError as error:
+        raise ModelError(
+            f"no model can be read there ({error.strerror})",
+            where=where,
+            hint="name a folder that `llmflow train` wrote",
+        ) from None
+    except ValueError:
+        raise ModelError("model.json is not JSON", where=where, hint="train it again") from None
+    try:
+        if about["format"] != FORMAT:
+            raise ModelError(
+                f"the model has format {about['format']}, this llmflow reads {FORMAT}",
+                where=where,
+                hint="train it again",
+            )
+        if about["schema_hash"] != schema_hash() or about["least_chunks"] != LEAST_CHUNKS:
+            raise ModelError(
+                "the model was trained on other features than this llmflow computes",
+                where=where,
+                hint="train it again, or use the llmflow it came with",
+            )
+        if about["sha256"]["forest.npz"] != _sha256(forest):
+            raise ModelError("forest.npz does not match its checksum", where=where)
+        trees = Forest.from_bytes(forest, features=len(FEATURES), where=where)
+        numbers = [about["calibration"]["slope"], about["calibration"]["intercept"]]
+        slope, intercept, threshold = (float(x) for x in (*numbers, about["threshold"]))
+        return Model(
+            trees, Calibration(slope, intercept), threshold, str(about["name"]), about["facts"]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"model.json lacks or garbles {error}", where=where, hint="train it again"
+        ) from None
+
+
+def load_estimator(directory: Path) -> Any:  # noqa: ANN401
+    """The scikit-learn estimator of a model, if every type in its file is trusted.
+
+    Raises
+    ------
+    ModelError
+        Other types in the file, a failed checksum, or another release line of scikit-learn.
+    """
+    import sklearn  # noqa: PLC0415 - heavy
+    import skops.io  # noqa: PLC0415
+
+    about = json.loads((directory / "model.json").read_bytes())
+    data = (directory / "estimator.skops").read_bytes()
+    if _sha256(data) != about["sha256"]["estimator.skops"]:
+        raise ModelError("estimator.skops does not match its checksum", where=str(directory))
+    fitted_with = about["scikit_learn"]
+    if fitted_with.split(".")[:2] != sklearn.__version__.split(".")[:2]:
+        raise ModelError(
+            f"fitted with scikit-learn {fitted_with}, here is {sklearn.__version__}",
+            where=str(directory),
+            hint="train it again",
+        )
+    others = sorted(set(skops.io.get_untrusted_types(data=data)) - set(TRUSTED))
+    if others:
+        raise ModelError(f"holds types that are not trusted: {others}", where=str(directory))
+    return skops.io.loads(data, trusted=list(TRUSTED))

@@ -1,0 +1,251 @@
+"""Training: fit a forest on segments, calibrate and set the threshold on held-out connections.
+
+What decides is never set on what was fitted: calibration and threshold come from *out-of-fold*
+scores, each connection scored by a forest that saw no capture of its group.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmflow.arrays import F64, I64, Bool
+from llmflow.errors import LabelError
+from llmflow.features.extract import FEATURES
+from llmflow.learn.dataset import DataSet
+from llmflow.learn.forest import Forest
+from llmflow.learn.model import Calibration, Model
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How to train.
+
+    Parameters
+    ----------
+    trees, least_leaf, feature_share
+        Number of extremely randomised trees (Geurts, Ernst, Wehenkel 2006), training rows in a
+        leaf at least, share of the features tried at each split.
+    folds : int
+        Parts for the out-of-fold scores.
+    target_fpr : float
+        False-positive rate over decidable negative connections at the operating point.
+    group_cap : float
+        Most weight that the segments of one group may have together, as a number of connections.
+    one_way_weight : float
+        Weight of the second copy of each segment, in which the uplink is hidden: the model must
+        not learn that a capture without uplink is a stream.
+    seed : int
+    """
+
+    trees: int = 200
+    least_leaf: int = 3
+    feature_share: float = 0.4
+    folds: int = 6
+    target_fpr: float = 0.01
+    group_cap: float = 30.0
+    one_way_weight: float = 0.5
+    seed: int = 1
+
+
+def _weights(data: DataSet, rows: I64, options: TrainOptions) -> F64:
+    """Weights of training segments: long connections and large groups must not drown the rest.
+
+    Each scale of a connection with n segments weighs sqrt(n); a group at most ``group_cap``; and
+    both classes the same in all.
+    """
+    connection, scale = data.segment_connection[rows], data.segments.scale[rows]
+    _, place, times = np.unique(
+        connection * 256 + scale, return_inverse=True, return_counts=True
+    )
+    weight = 1.0 / np.sqrt(times[place])
+    _, group = np.unique(data.connection_group[connection], return_inverse=True)
+    total = np.bincount(group, weight)[group]
+    weight *= np.minimum(1.0, options.group_cap / total)
+    positive = data.connections.positive[connection]
+    share = np.where(positive, weight[positive].sum(), weight[~positive].sum())
+    balanced: F64 = weight * weight.sum() / (2 * share)
+    return balanced
+
+
+def fit_forest(data: DataSet, rows: I64, options: TrainOptions) -> Any:  # noqa: ANN401
+    """Fit a scikit-learn forest on some segments of a data set."""
+    from sklearn.ensemble import ExtraTreesClassifier  # noqa: PLC0415 - heavy
+
+    values = data.segments.values[rows]
+    target = data.connections.positive[data.segment_connection[rows]]
+    weight = _weights(data, rows, options)
+    hidden = values.copy()
+    hidden[:, [entry.needs_uplink for entry in FEATURES.values()]] = np.nan
+    forest = ExtraTreesClassifier(
+        options.trees,
+        min_samples_leaf=options.least_leaf,
+        max_features=options.feature_share,
+        random_state=options.seed,
+        n_jobs=-1,
+    )
+    forest.fit(
+        np.concatenate([values, hidden]),
+        np.concatenate([target, target]),
+        np.concatenate([weight, weight * options.one_way_weight]),
+    )
+    return forest
+
+
+def split_groups(
+    data: DataSet, connections: I64, folds: int, seed: int
+) -> Iterator[tuple[I64, I64]]:
+    """Cut connections into parts that share no group, with streams spread over the parts.
+
+    Yields
+    ------
+    train, test : ndarray of int64
+        Rows of ``data.connections``.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - heavy
+
+    positive = data.connections.positive[connections]
+    groups = data.connection_group[connections]
+    for side in (True, False):
+        n = len(np.unique(groups[positive == side]))
+        if n < folds:
+            raise LabelError(
+                f"{n} groups of captures hold {'LLM streams' if side else 'other traffic'}, "
+                f"and {folds} folds need as many",
+                hint="add labelled captures or lower --folds",
+            )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    for train, test in splitter.split(connections, positive, groups):
+        yield connections[train], connections[test]
+
+
+def segments_of(data: DataSet, connections: I64) -> I64:
+    """Rows of the segments that belong to some connections."""
+    return np.flatnonzero(np.isin(data.segment_connection, connections))
+
+
+def score_connections(data: DataSet, forest: Forest, connections: I64) -> F64:
+    """Raw scores of some connections, in their order."""
+    rows = segments_of(data, connections)
+    scores = data.connection_scores(forest.probability(data.segments.values[rows]), rows)
+    return scores[connections]
+
+
+def out_of_fold(
+    data: DataSet, connections: I64, options: TrainOptions, progress: Progress
+) -> F64:
+    """Raw score of each connection by a forest that saw nothing of its group."""
+    scores = np.full(len(data.connections), np.nan)
+    splits = split_groups(data, connections, options.folds, options.seed)
+    for number, (train, test) in enumerate(splits, 1):
+        progress(f"fold {number} of {options.folds}")
+        forest = Forest.compile(fit_forest(data, segments_of(data, train), options))
+        scores[test] = score_connections(data, forest, test)
+    return scores[connections]
+
+
+def mixture_weights(positive: Bool, group: NDArray[np.str_]) -> F64:
+    """Weights under which scores are calibrated, and calibration is measured.
+
+    n connections of one class in one group weigh sqrt(n) together: they are not n witnesses.
+    """
+    _, place, times = np.unique(
+        np.char.add(group, np.where(positive, "+", "-")), return_inverse=True, return_counts=True
+    )
+    weights: F64 = 1.0 / np.sqrt(times[place])
+    return weights
+
+
+def fit_calibration(raw: F64, data: DataSet, connections: I64) -> Calibration:
+    """Platt's sigmoid on out-of-fold scores, with his targets (1999, section 2.2).
+
+    A stream of a kind that only one group holds was scored by forests that knew no such kind: its
+    score tells how the unknown is judged, not how the final forest will judge it. Such streams
+    are left out here, unless there are no others. Other traffic of unknown kinds stays.
+    """
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - heavy
+
+    positive = data.connections.positive[connections]
+    group = data.connection_group[connections]
+    scored = ~np.isnan(raw)
+    usable = scored & (~positive | _kind_in_other_groups(data, connections))
+    if not (usable & positive).any():
+        usable = scored
+    positive, group, raw = positive[usable], group[usable], raw[usable]
+    if len(np.unique(positive)) < 2:  # noqa: PLR2004
+        raise LabelError(
+            "too few connections hold enough evidence to calibrate the scores",
+            hint="add labelled captures of streams and of other long-lived connections",
+        )
+    hits, misses = int(positive.sum()), int((~positive).sum())
+    target = np.where(positive, (hits + 1) / (hits + 2), 1 / (misses + 2))
+    weight = mixture_weights(positive, group)
+    # A soft target is a stream with one weight and no stream with the rest.
+    sigmoid = LogisticRegression(C=1e4, max_iter=1000).fit(
+        np.concatenate([raw, raw])[:, None],
+        np.repeat([True, False], len(raw)),
+        np.concatenate([weight * target, weight * (1 - target)]),
+    )
+    return Calibration(float(sigmoid.coef_[0, 0]), float(sigmoid.intercept_[0]))
+
+
+def _kind_in_other_groups(data: DataSet, connections: I64) -> Bool:
+    """Whether a stream's category is also in another group."""
+    picked = data.connections.take(connections)
+    group = data.connection_group[connections]
+    pairs = set(zip(picked.category[picked.positive], group[picked.positive], strict=True))
+    groups_of = Counter(category for category, _ in pairs)
+    return np.array([groups_of[category] > 1 for category in picked.category], np.bool_)
+
+
+def choose_threshold(score: F64, positive: Bool, decidable: Bool, target_fpr: float) -> float:
+    """The lowest threshold that keeps the false-positive rate over decidable negatives.
+
+    It lies half-way between the highest score that must stay below and the next stream above.
+    """
+    known = np.nan_to_num(score, nan=0.0)
+    negative = np.sort(known[decidable & ~positive])[::-1]
+    allowed = int(target_fpr * len(negative))
+    floor = float(negative[allowed]) if allowed < len(negative) else 0.0
+    above = known[positive & (known > floor)]
+    return (floor + (float(above.min()) if len(above) else 1.0)) / 2
+
+
+def fit_model(
+    data: DataSet,
+    connections: I64,
+    options: TrainOptions,
+    *,
+    name: str = "llm-stream",
+    progress: Progress = lambda _: None,
+) -> tuple[Model, Any]:
+    """Train on some connections of a data set: forest, calibration and threshold.
+
+    Returns
+    -------
+    model : Model
+    estimator : sklearn.ensemble.ExtraTreesClassifier
+    """
+    raw = out_of_fold(data, connections, options, progress)
+    picked = data.connections.take(connections)
+    calibration = fit_calibration(raw, data, connections)
+    threshold = choose_threshold(
+        calibration.apply(raw), picked.positive, picked.decidable, options.target_fpr
+    )
+    progress("final fit")
+    estimator = fit_forest(data, segments_of(data, connections), options)
+    forest = Forest.compile(estimator)
+    model = Model(forest, calibration, threshold, name, {"options": asdict(options)})
+    return model, estimator
+
+
+def all_connections(data: DataSet) -> NDArray[np.int64]:
+    """Rows of all connections of a data set."""
+    return np.arange(len(data.connections))

@@ -1,0 +1,1 @@
+"""Scores to tables, files, pictures and pages."""

@@ -1,0 +1,58 @@
+"""Feature columns as Arrow tables, for export."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from llmflow.features.extract import FEATURES, FLOW
+from llmflow.features.registry import compute
+from llmflow.features.segments import cut_segments
+from llmflow.flows.assemble import FlowBatch
+from llmflow.flows.keys import identify
+from llmflow.flows.turns import Data, Turns
+
+
+def feature_schema() -> pa.Schema:
+    """Columns of :func:`feature_table`, with unit and formula in each field's metadata."""
+    time = pa.timestamp("ns", tz="UTC")
+    keys = [
+        pa.field("flow_id", pa.string()),
+        pa.field("slice", pa.int64()),
+        pa.field("turn", pa.int64()),
+        pa.field("start", time),
+    ]
+    return pa.schema(
+        keys
+        + [
+            pa.field(f.name, pa.float64(), metadata={"unit": f.unit, "formula": f.formula})
+            for f in FEATURES.values()
+        ]
+    )
+
+
+def feature_table(batch: FlowBatch, data: Data, turns: Turns, level: str) -> pa.RecordBatch:
+    """Features of the replies of a batch.
+
+    Parameters
+    ----------
+    batch, data, turns
+        Flows, what their packets carry, their turns.
+    level : str
+        ``turn``: a row per turn; ``flow``: a row per flow, numbered as its first turn.
+    """
+    segments = cut_segments(batch, data, turns, "turn" if level == "turn" else FLOW)
+    values = compute(segments)
+    f, turn = batch.flows, segments.turn
+    flow = turns.flow[turn]
+    a, b = (f.a_hi, f.a_lo, f.a_port), (f.b_hi, f.b_lo, f.b_port)
+    flow_id, _ = identify(a, b, f.protocol, f.origin)
+    schema = feature_schema()
+    columns = [
+        pa.array(flow_id[flow]),
+        pa.array(f.slice_no[flow]),
+        pa.array(turns.number[turn]),
+        pa.array(batch.packets.time[turns.reply[turn]], schema.field("start").type),
+        *(pa.array(column, pa.float64(), mask=np.isnan(column)) for column in values.T),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
