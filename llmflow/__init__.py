@@ -1,3 +1,3 @@
-"""llmflow: find LLM token streams in packet captures from their rhythm, never from their content."""
+"""llmflow: find LLM token streams in captures by their rhythm, never by their content."""
 
 __version__ = "0.1.0"

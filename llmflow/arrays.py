@@ -90,7 +90,8 @@ def ragged_index(starts: I64, counts: I64) -> I64:
     array([4, 5, 0, 1, 2])
     """
     before = np.cumsum(counts) - counts
-    return np.arange(int(counts.sum()), dtype=np.int64) + np.repeat(starts - before, counts)
+    index: I64 = np.arange(int(counts.sum())) + np.repeat(starts - before, counts)
+    return index
 
 
 def row_sums(values: NDArray[Any], rows: I64, count: int) -> F64:

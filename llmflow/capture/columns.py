@@ -32,12 +32,16 @@ class Columns:
         """Field names, in order."""
         return [field.name for field in fields(cls)]  # type: ignore[arg-type]
 
+    def columns(self) -> list[NDArray[Any]]:
+        """The arrays, in order."""
+        return [getattr(self, name) for name in self.names()]
+
     def __len__(self) -> int:
         return len(getattr(self, self.names()[0]))
 
     def take(self, index: NDArray[Any] | slice) -> Self:
         """Rows picked by index array, mask or slice."""
-        return type(self)(*(getattr(self, name)[index] for name in self.names()))
+        return type(self)(*(column[index] for column in self.columns()))
 
     @classmethod
     def concat(cls, parts: Sequence[Self]) -> Self:
@@ -101,9 +105,7 @@ class PacketColumns(Columns):
         """Columns from one tuple per packet, in the order of the fields."""
         table = list(rows)
         columns = zip(*table, strict=True) if table else ([] for _ in DTYPES)
-        return cls(
-            *(np.array(c, dtype) for c, dtype in zip(columns, DTYPES.values(), strict=True))
-        )
+        return cls(*(np.array(c, dtype) for c, dtype in zip(columns, DTYPES.values(), strict=True)))
 
 
 _WIDTHS: dict[str, type[np.generic]] = {

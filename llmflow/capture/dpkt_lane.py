@@ -156,6 +156,40 @@ def _transport(protocol: int, data: bytes, length: int) -> tuple[int, ...]:
     return 0, 0, 0, 0, 0, 0, 0, 0
 
 
+def _need(frame: bytes, wire: int, size: int) -> None:
+    """Refuse a frame with fewer than ``size`` bytes: cut by the capture, or never there."""
+    if len(frame) < size:
+        raise _SkipError(TRUNCATED_PACKET if wire >= size else MALFORMED)
+
+
+def _ipv4(frame: bytes, wire: int, at: int) -> tuple[int, ...]:
+    """Addresses, then what the transport layer needs."""
+    _need(frame, wire, at + 20)
+    ip = _IP4(frame[at:])
+    header = ip.hl * 4
+    # Segmentation offload leaves the length at 0; the frame knows.
+    length = ip.len or wire - at
+    if ip.v != 4 or header < 20 or length < header:
+        raise _SkipError(MALFORMED)
+    _need(frame, wire, at + header)
+    if ip.offset:
+        raise _SkipError(FRAGMENT)
+    source = IPV4_MAPPED | int.from_bytes(ip.src, "big")
+    target = IPV4_MAPPED | int.from_bytes(ip.dst, "big")
+    return 0, source, 0, target, ip.p, length, header
+
+
+def _ipv6(frame: bytes, wire: int, at: int) -> tuple[int, ...]:
+    """Addresses, then what the transport layer needs."""
+    _need(frame, wire, at + 40)
+    ip = _IP6(frame[at:])
+    length = 40 + (ip.plen or wire - at - 40)
+    protocol, header = _extensions(ip.nxt, frame[at : at + length])
+    if ip.v != 6 or length < header:
+        raise _SkipError(MALFORMED)
+    return *struct.unpack(">QQQQ", ip.src + ip.dst), protocol, length, header
+
+
 def _decode(frame: bytes, wire: int, time: int, link: int) -> tuple[int, ...]:
     """Fields of PacketColumns from `src_hi` to `vlan`."""
     if time < 0:
@@ -163,45 +197,14 @@ def _decode(frame: bytes, wire: int, time: int, link: int) -> tuple[int, ...]:
     if link not in LINKS:
         raise _SkipError(UNKNOWN_LINK_TYPE)
     shortest, network = LINKS[link]
-    if len(frame) < shortest:
-        raise _SkipError(TRUNCATED_PACKET if wire >= shortest else MALFORMED)
+    _need(frame, wire, shortest)
     at, kind, vlan = network(frame)
-    if kind == _IPV4:
-        if len(frame) < at + 20:
-            raise _SkipError(TRUNCATED_PACKET if wire >= at + 20 else MALFORMED)
-        ip = _IP4(frame[at:])
-        header = ip.hl * 4
-        # Segmentation offload leaves the length at 0; the frame knows.
-        length = ip.len or wire - at
-        if ip.v != 4 or header < 20 or length < header:
-            raise _SkipError(MALFORMED)
-        if len(frame) < at + header:
-            raise _SkipError(TRUNCATED_PACKET)
-        if ip.offset:
-            raise _SkipError(FRAGMENT)
-        source = (0, IPV4_MAPPED | int.from_bytes(ip.src, "big"))
-        target = (0, IPV4_MAPPED | int.from_bytes(ip.dst, "big"))
-        protocol, data = ip.p, frame[at + header : at + length]
-    elif kind == _IPV6:
-        if len(frame) < at + 40:
-            raise _SkipError(TRUNCATED_PACKET if wire >= at + 40 else MALFORMED)
-        ip = _IP6(frame[at:])
-        if ip.v != 6:
-            raise _SkipError(MALFORMED)
-        length = 40 + (ip.plen or wire - at - 40)
-        protocol, header = _extensions(ip.nxt, frame[at : at + length])
-        if length < header:
-            raise _SkipError(MALFORMED)
-        source = struct.unpack(">QQ", ip.src)
-        target = struct.unpack(">QQ", ip.dst)
-        data = frame[at + header : at + length]
-    else:
+    if kind not in (_IPV4, _IPV6):
         raise _SkipError(NOT_IP)
-    ports_to_hint = _transport(protocol, data, length - header)
-    sport, dport, flags, payload, seq, ack, window, hint = ports_to_hint
-    return (
-        *source, *target, sport, dport, protocol, flags, length, payload, seq, ack, window, hint, vlan
-    )  # fmt: skip
+    *ends, protocol, length, header = (_ipv4 if kind == _IPV4 else _ipv6)(frame, wire, at)
+    data = frame[at + header : at + length]
+    sport, dport, flags, payload, *rest = _transport(protocol, data, length - header)
+    return *ends, sport, dport, protocol, flags, length, payload, *rest, vlan
 
 
 def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns, Counter[str]]:

@@ -143,7 +143,7 @@ class _Interface:
 
 @dataclass(slots=True)
 class PcapngFramer:
-    """pcapng: any number of sections and interfaces, enhanced, simple and obsolete packet blocks."""
+    """pcapng: any sections and interfaces; enhanced, simple and obsolete packet blocks."""
 
     order: str = "<"
     interfaces: list[_Interface] = field(default_factory=list)
@@ -193,7 +193,7 @@ class PcapngFramer:
             self.interfaces.append(self._interface(block, body, stop))
         elif kind in (_ENHANCED_PACKET, _OBSOLETE_PACKET):
             layout = "IIIII" if kind == _ENHANCED_PACKET else "HHIIII"
-            number, *drops, high, low, captured, wire = struct.unpack_from(
+            number, *_drops, high, low, captured, wire = struct.unpack_from(
                 self.order + layout, block[body : min(stop, body + 20)]
             )
             port = self._at(number)

@@ -41,7 +41,7 @@ def _open(path: str | Path, stack: contextlib.ExitStack) -> _Source:
         if name == STDIN:
             name, stream = "standard input", sys.stdin.buffer
         else:
-            stream = stack.enter_context(Path(path).open("rb"))
+            stream = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115 - the stack closes it
         head = stream.read(1 << 16)
     except FileNotFoundError:
         raise CaptureError("no such file", where=name, hint="check the path") from None

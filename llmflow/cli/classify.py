@@ -86,6 +86,4 @@ def _write(line: Line, model: Model, output: str | None, form: str, *, turns: bo
         writer = open_table(sink, form, TURN_SCHEMA if turns else FLOW_SCHEMA)
         for results in line.classify(model):
             writer.write(results.turns if turns else results.flows)
-        writer.close(
-            run_metadata(line.options, model=model.model_id, input=line.input_digest)
-        )
+        writer.close(run_metadata(line.options, model=model.model_id, input=line.input_digest))

@@ -21,8 +21,13 @@ FORMATS = ("jsonl", "csv", "parquet", "arrow")
 @click.command()
 @click.argument("captures", metavar="[CAPTURE...]", nargs=-1)
 @output_options(FORMATS)
-@click.option("--level", type=click.Choice(["turn", "flow"]), default="turn", show_default=True,
-              help="One row per turn, or per flow from its first downlink data to its last.")  # fmt: skip
+@click.option(
+    "--level",
+    type=click.Choice(["turn", "flow"]),
+    default="turn",
+    show_default=True,
+    help="One row per turn, or per flow from its first downlink data to its last.",
+)
 @click.option("--list", "listing", is_flag=True, help="List the features' definitions and stop.")
 @flow_options
 def command(
@@ -33,7 +38,7 @@ def command(
     listing: bool,
     **given: Any,  # noqa: ANN401
 ) -> None:
-    """Write the features of all turns or flows of CAPTURE..., as Parquet by default.
+    """Write the features of all turns or flows of CAPTURE..., one row each.
 
     Turns and flows without downlink data have no features and no row. Nulls are nulls.
     """

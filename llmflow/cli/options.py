@@ -13,7 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from llmflow.capture.account import PacketAccount
-    from llmflow.flows.assemble import FlowOptions
+    from llmflow.flows.batch import FlowOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -74,7 +74,7 @@ def output_options(formats: Sequence[str]) -> Callable[[F], F]:
 
 def take_flow_options(given: dict[str, Any]) -> FlowOptions:
     """Move the flow options out of a command's arguments."""
-    from llmflow.flows.assemble import FlowOptions
+    from llmflow.flows.batch import FlowOptions
 
     return FlowOptions(**{field.name: given.pop(field.name) for field in fields(FlowOptions)})
 

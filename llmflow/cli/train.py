@@ -54,9 +54,7 @@ def command(
         try:
             numbers = json.loads(evaluation.read_bytes())["results"]
         except (ValueError, KeyError, TypeError):
-            raise LabelError(
-                "is no output of `llmflow evaluate`", where=str(evaluation)
-            ) from None
+            raise LabelError("is no output of `llmflow evaluate`", where=str(evaluation)) from None
     options = TrainOptions(trees=trees, folds=folds, target_fpr=target_fpr, seed=seed)
     data = build(labels, take_flow_options(given), workers)
     model, estimator = fit_model(data, all_connections(data), options, name=name, progress=talk)

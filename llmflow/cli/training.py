@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from llmflow.flows.assemble import FlowOptions
+    from llmflow.flows.batch import FlowOptions
     from llmflow.learn.dataset import DataSet
 
 F = TypeVar("F", bound=Callable[..., Any])

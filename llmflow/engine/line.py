@@ -11,7 +11,8 @@ from llmflow.capture.account import PacketAccount
 from llmflow.capture.reader import BLOCK_BYTES, Progress, read_packets
 from llmflow.features.extract import extract
 from llmflow.features.segments import cut_segments
-from llmflow.flows.assemble import FlowAssembler, FlowBatch, FlowOptions
+from llmflow.flows.assemble import FlowAssembler
+from llmflow.flows.batch import FlowBatch, FlowOptions
 from llmflow.flows.turns import Data, Turns, find_data, find_turns
 from llmflow.learn.model import Model
 from llmflow.quality.experience import measure
@@ -49,7 +50,7 @@ class Line:
     captures: Sequence[str | Path]
     options: FlowOptions = field(default_factory=FlowOptions)
     block_bytes: int = BLOCK_BYTES
-    progress: Progress = lambda _: None  # noqa: E731
+    progress: Progress = lambda _: None
     account: PacketAccount = field(default_factory=PacketAccount)
     _times: hashlib.blake2b = field(default_factory=hashlib.blake2b)
     _sizes: hashlib.blake2b = field(default_factory=hashlib.blake2b)

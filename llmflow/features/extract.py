@@ -11,10 +11,18 @@ from llmflow.capture.columns import Columns
 from llmflow.features import kernels as _kernels  # noqa: F401 - fills the registry
 from llmflow.features.registry import FEATURES, compute, schema_hash
 from llmflow.features.segments import FLOW, SCALES, Segments, cut_segments
-from llmflow.flows.assemble import FlowBatch
+from llmflow.flows.batch import FlowBatch
 from llmflow.flows.turns import Data, Turns
 
-__all__ = ["FEATURES", "FLOW", "LEAST_CHUNKS", "SCALES", "SegmentFeatures", "extract", "schema_hash"]
+__all__ = [
+    "FEATURES",
+    "FLOW",
+    "LEAST_CHUNKS",
+    "SCALES",
+    "SegmentFeatures",
+    "extract",
+    "schema_hash",
+]
 
 LEAST_CHUNKS = 8  # fewer hold no rhythm to judge
 

@@ -22,7 +22,9 @@ _ONE_WAY = "the flow shows no uplink packet"
 
 FULL_PACKET, SMALL_PACKET = 1200, 400  # bytes of payload
 STEADY_LOW, STEADY_HIGH = 0.5, 2.0  # of the median gap
+TICK = 0.1  # of the median gap
 LONG_GAP = 1.0  # s
+LEAST_RELATED = 3  # values that a correlation needs
 
 
 def _spread(values: F64, rows: I64, count: int) -> tuple[F64, F64, F64]:
@@ -99,7 +101,7 @@ def gap_steady_share(s: Segments) -> F64:
 def gap_clock_share(s: Segments) -> F64:
     """Share of the gaps within 10 % of their median: high where a clock drives the sender."""
     relative = s.down.gap / s.down.gap_quantiles[s.down.gap_of, 1]
-    ticking = (relative >= 0.9) & (relative <= 1.1)  # noqa: PLR2004
+    ticking = np.abs(relative - 1.0) <= TICK
     return _null_below(row_sums(ticking, s.down.gap_of, len(s)) / s.down.gaps, s.down.gaps, 2)
 
 
@@ -125,7 +127,7 @@ def gap_lag1(s: Segments) -> F64:
     neighbours = of[1:] == of[:-1]
     products = row_sums((around[1:] * around[:-1])[neighbours], of[1:][neighbours], len(s))
     return np.where(
-        (number >= 3) & (deviation > 0), products / (number * deviation**2), np.nan  # noqa: PLR2004
+        (number >= LEAST_RELATED) & (deviation > 0), products / (number * deviation**2), np.nan
     )
 
 
@@ -185,7 +187,7 @@ def chunk_size_growth(s: Segments) -> F64:
     number, middle, deviation = _spread(position.astype(np.float64), of, len(s))
     products = row_sums((rank - mean[of]) * (position - middle[of]), of, len(s))
     return np.where(
-        (number >= 3) & (rank_deviation > 0),  # noqa: PLR2004
+        (number >= LEAST_RELATED) & (rank_deviation > 0),
         products / (number * rank_deviation * deviation),
         np.nan,
     )

@@ -23,7 +23,7 @@ from llmflow.arrays import (
     run_mask,
     run_starts,
 )
-from llmflow.flows.assemble import NANOSECOND, FlowBatch
+from llmflow.flows.batch import NANOSECOND, FlowBatch
 from llmflow.flows.turns import Data, Turns
 
 CHUNK_GAP = 5_000_000  # ns; downlink data closer together is one server write (a flush)

@@ -13,99 +13,28 @@ then of their key; so the order of the output does not depend on the split eithe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmflow.arrays import I64, U8, U16, U32, U64, Bool, ragged_index, run_counts, run_end_mask, run_starts
-from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP, Columns, PacketColumns
+from llmflow.arrays import (
+    I64,
+    U8,
+    U64,
+    Bool,
+    ragged_index,
+    run_counts,
+    run_end_mask,
+    run_starts,
+)
+from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP, PacketColumns
+from llmflow.flows.batch import EndReason, FlowBatch, FlowColumns, FlowOptions, FlowPackets
 from llmflow.flows.direction import initiator
-from llmflow.flows.keys import endpoint_less, key_hash
+from llmflow.flows.keys import Endpoint, choose, key_hash
 
-NANOSECOND = 1_000_000_000
 _NEVER = -(1 << 62)
-
-
-class EndReason:
-    """IPFIX flowEndReason (information element 136, RFC 5102)."""
-
-    IDLE, ACTIVE, END_OF_FLOW, FORCED = 1, 2, 3, 4
-    NAMES = ("", "idle", "active", "end-of-flow", "forced")
-
-
-@dataclass(frozen=True, slots=True)
-class FlowOptions:
-    """When flows end. All times in seconds.
-
-    Parameters
-    ----------
-    idle_timeout : float
-        Silence after which a flow has ended.
-    active_timeout : float
-        Length after which a flow is cut into slices that share one ``flow_id``.
-    closed_timeout : float
-        Silence after which a flow that showed FIN or RST has ended.
-    reorder : float
-        How late a packet may be behind the newest one.
-    """
-
-    idle_timeout: float = 120.0
-    active_timeout: float = 1800.0
-    closed_timeout: float = 10.0
-    reorder: float = 10.0
-
-    def ns(self, name: str) -> int:
-        """One of the times, in nanoseconds."""
-        return round(getattr(self, name) * NANOSECOND)
-
-
-@dataclass(frozen=True, slots=True)
-class FlowColumns(Columns):
-    """One row per flow, or per slice of a long flow.
-
-    ``first`` and ``packets`` say where the flow's packets lie in the batch. Endpoint ``a`` is the
-    smaller one; ``client_is_a`` and ``basis`` say who began and why we believe so; ``origin`` is
-    the start of the flow's first slice, ns; ``ended`` the time at which its end was known.
-    """
-
-    first: I64
-    packets: I64
-    a_hi: U64
-    a_lo: U64
-    a_port: U16
-    b_hi: U64
-    b_lo: U64
-    b_port: U16
-    protocol: U8
-    client_is_a: Bool
-    basis: U8
-    origin: I64
-    slice_no: I64
-    ended: I64
-    end_reason: U8
-
-
-@dataclass(frozen=True, slots=True)
-class FlowPackets(Columns):
-    """The packets of a batch's flows: flow by flow, each in order of time."""
-
-    time: I64
-    up: Bool
-    protocol: U8
-    flags: U8
-    hint: U8
-    ip_bytes: I64
-    payload: I64
-    seq: U32
-    ack: U32
-
-
-@dataclass(frozen=True, slots=True)
-class FlowBatch:
-    """Finished flows with their packets."""
-
-    flows: FlowColumns
-    packets: FlowPackets
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,30 +53,19 @@ class _Held(PacketColumns):
     basis: U8
 
 
-_PACKET_FIELDS = [f.name for f in fields(PacketColumns)]
+def _ends(p: PacketColumns) -> tuple[Endpoint, Endpoint]:
+    """Source and destination."""
+    return Endpoint(p.src_hi, p.src_lo, p.src_port), Endpoint(p.dst_hi, p.dst_lo, p.dst_port)
 
 
-def _hold(packets: PacketColumns) -> _Held:
-    p = packets
-    forward = endpoint_less((p.src_hi, p.src_lo, p.src_port), (p.dst_hi, p.dst_lo, p.dst_port))
+def _hold(p: PacketColumns) -> _Held:
+    source, target = _ends(p)
+    forward = source.at_most(target)
+    a, b = choose(forward, source, target), choose(forward, target, source)
     n = len(p)
-    return _Held(
-        *(getattr(p, name) for name in _PACKET_FIELDS),
-        hash=key_hash(*_endpoints(p, forward), p.protocol),
-        forward=forward,
-        context=np.zeros(n, np.bool_),
-        origin=np.zeros(n, np.int64),
-        client_is_a=np.zeros(n, np.bool_),
-        basis=np.zeros(n, np.uint8),
-    )
-
-
-def _endpoints(p: PacketColumns, forward: Bool) -> list[U64 | U16]:
-    """Address halves and port of endpoint a, then of endpoint b."""
-    pairs = [(p.src_hi, p.dst_hi), (p.src_lo, p.dst_lo), (p.src_port, p.dst_port)]
-    return [np.where(forward, x, y) for x, y in pairs] + [
-        np.where(forward, y, x) for x, y in pairs
-    ]
+    none = [np.zeros(n, kind) for kind in (np.bool_, np.int64, np.bool_, np.uint8)]
+    columns = [*p.columns(), key_hash(*a, *b, p.protocol), forward, *none]
+    return _Held(*columns)
 
 
 @dataclass(slots=True)
@@ -216,8 +134,10 @@ class FlowAssembler:
             yield batch
 
 
-def _key_columns(rows: _Held) -> list[U64 | U8]:
-    return [rows.hash, *_endpoints(rows, rows.forward), rows.protocol]
+def _key_columns(rows: _Held) -> list[NDArray[Any]]:
+    source, target = _ends(rows)
+    a, b = choose(rows.forward, source, target), choose(rows.forward, target, source)
+    return [rows.hash, *a, *b, rows.protocol]
 
 
 def _sorted(rows: _Held) -> _Held:
@@ -235,8 +155,8 @@ def _sorted(rows: _Held) -> _Held:
 def _latest_before(marked: Bool, begin: I64) -> I64:
     """For each row the latest marked row in front of it, at least its key's first row."""
     latest = np.maximum.accumulate(np.where(marked, np.arange(len(marked)), -1))
-    before = np.concatenate([[-1], latest[:-1]])
-    return np.maximum(before, begin).astype(np.int64, copy=False)
+    before: I64 = np.maximum(np.concatenate([[-1], latest[:-1]]), begin)
+    return before
 
 
 def _is_closing(rows: _Held) -> Bool:
@@ -258,8 +178,9 @@ def _flow_starts(rows: _Held, options: FlowOptions) -> I64:
     candidate = idle | quiet | opening
     candidate[key_first] = True
     closing = _is_closing(rows)
-    before = np.cumsum(closing) - closing
-    closed = before > before[_latest_before(candidate, np.repeat(key_first, run_counts(key_first, n)))]
+    before: I64 = np.cumsum(closing) - closing
+    key_begin = np.repeat(key_first, run_counts(key_first, n))
+    closed = before > before[_latest_before(candidate, key_begin)]
     begins = idle | (candidate & closed)
     begins[key_first] = True
     return np.flatnonzero(begins).astype(np.int64, copy=False)
@@ -333,10 +254,12 @@ def _assemble(
     out = np.flatnonzero(leaves & ~rows.context[first])
     out = out[np.lexsort((rows.hash[first[out]], origin[flow[out]], ended[out]))]
     opener = rows.take(first[out])
+    ends = _ends(opener)
     flows = FlowColumns(
         np.cumsum(sizes[out]) - sizes[out],
         sizes[out],
-        *_endpoints(opener, opener.forward),
+        *choose(opener.forward, *ends),
+        *choose(opener.forward, *ends[::-1]),
         opener.protocol,
         client_is_a[out],
         basis[out],

@@ -71,9 +71,7 @@ def initiator(packets: PacketColumns, forward: Bool, first: I64) -> tuple[Bool, 
     answers = tcp & (handshake == SYN | ACK)
     leads = np.zeros(n, np.bool_)
     leads[first] = True
-    hello = (packets.hint & HINT_CLIENT_HELLO != 0) | (
-        (packets.hint & HINT_QUIC_LONG != 0) & leads
-    )
+    hello = (packets.hint & HINT_CLIENT_HELLO != 0) | ((packets.hint & HINT_QUIC_LONG != 0) & leads)
     service_source, service_target = is_service(packets.src_port), is_service(packets.dst_port)
     rules = [
         (opens | answers, forward ^ answers, Basis.SYN),

@@ -6,6 +6,8 @@ demands, and no protection.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,15 +26,31 @@ def is_ipv4(high: U64, low: U64) -> Bool:
     return mapped
 
 
-def endpoint_less(
-    a: tuple[U64, U64, U16],
-    b: tuple[U64, U64, U16],
-) -> Bool:
-    """Whether endpoint ``a`` (high, low, port) sorts before or equals ``b``."""
-    less: Bool = (a[0] < b[0]) | (
-        (a[0] == b[0]) & ((a[1] < b[1]) | ((a[1] == b[1]) & (a[2] <= b[2])))
+class Endpoint(NamedTuple):
+    """Columns of one end of packets or flows: address halves (IPv4 mapped) and port."""
+
+    high: U64
+    low: U64
+    port: U16
+
+    def at_most(self, other: Endpoint) -> Bool:
+        """Whether this end sorts before the other, or is equal."""
+        lower = (self.low < other.low) | ((self.low == other.low) & (self.port <= other.port))
+        before: Bool = (self.high < other.high) | ((self.high == other.high) & lower)
+        return before
+
+    def take(self, rows: I64) -> Endpoint:
+        """Only some rows."""
+        return Endpoint(self.high[rows], self.low[rows], self.port[rows])
+
+
+def choose(mask: Bool, yes: Endpoint, no: Endpoint) -> Endpoint:
+    """One end or the other, row by row."""
+    return Endpoint(
+        np.where(mask, yes.high, no.high),
+        np.where(mask, yes.low, no.low),
+        np.where(mask, yes.port, no.port),
     )
-    return less
 
 
 def _mix(x: U64) -> U64:
@@ -99,32 +117,27 @@ def _big_endian(column: NDArray[np.generic], dtype: str) -> U8:
     return column.astype(dtype).reshape(-1, 1).view(np.uint8)
 
 
-def _ordered_tuple(
-    low: tuple[U64, U64, U16], high: tuple[U64, U64, U16], protocol: U8, *, v4: bool
-) -> U8:
+def _ordered_tuple(a: Endpoint, b: Endpoint, protocol: U8, *, v4: bool) -> U8:
     """Bytes of addresses, protocol, padding and ports as in the Community ID specification."""
     addresses = [
         _big_endian(part, ">u8")[:, 4:] if v4 else _big_endian(part, ">u8")
-        for end in (low, high)
-        for part in (end[1:2] if v4 else end[:2])
+        for end in (a, b)
+        for part in ((end.low,) if v4 else (end.high, end.low))
     ]
-    ports = [_big_endian(low[2], ">u2"), _big_endian(high[2], ">u2")]
+    ports = [_big_endian(a.port, ">u2"), _big_endian(b.port, ">u2")]
     middle = np.stack([protocol, np.zeros_like(protocol)], axis=1)
     return np.concatenate([*addresses, middle, *ports], axis=1)
 
 
 def identify(
-    low: tuple[U64, U64, U16],
-    high: tuple[U64, U64, U16],
-    protocol: U8,
-    start: I64,
+    a: Endpoint, b: Endpoint, protocol: U8, start: I64
 ) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """Flow ids and Community IDs.
 
     Parameters
     ----------
-    low, high : tuple of (uint64, uint64, uint16) arrays
-        The two endpoints (address halves, port), the smaller one first.
+    a, b : Endpoint
+        The two ends, the smaller one first.
     protocol : ndarray of uint8
     start : ndarray of int64
         First packet of the flow, ns since the epoch.
@@ -139,17 +152,12 @@ def identify(
     """
     flow = np.empty(len(start), "<U16")
     community = np.empty(len(start), "<U30")
-    v4 = is_ipv4(*low[:2]) & is_ipv4(*high[:2])
+    v4 = is_ipv4(a.high, a.low) & is_ipv4(b.high, b.low)
     for four in (True, False):
         rows = np.flatnonzero(v4 == four)
         if not len(rows):
             continue
-        message = _ordered_tuple(
-            (low[0][rows], low[1][rows], low[2][rows]),
-            (high[0][rows], high[1][rows], high[2][rows]),
-            protocol[rows],
-            v4=four,
-        )
+        message = _ordered_tuple(a.take(rows), b.take(rows), protocol[rows], v4=four)
         seed = np.zeros((len(rows), 2), np.uint8)
         digest = sha1_block(np.concatenate([seed, message], axis=1))
         community[rows] = _base64(digest)

@@ -12,7 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmflow.arrays import F64, I64, Bool, cumulative_max, row_sums, run_counts, run_end_mask, run_mask, run_starts
+from llmflow.arrays import (
+    F64,
+    I64,
+    Bool,
+    cumulative_max,
+    row_sums,
+    run_counts,
+    run_end_mask,
+    run_mask,
+    run_starts,
+)
 from llmflow.capture.columns import (
     FIN,
     HINT_CLIENT_HELLO,
@@ -23,7 +33,7 @@ from llmflow.capture.columns import (
     UDP,
     Columns,
 )
-from llmflow.flows.assemble import NANOSECOND, FlowBatch, FlowPackets
+from llmflow.flows.batch import NANOSECOND, FlowBatch, FlowPackets
 
 # Smallest UDP payload that counts as data. Below it lie QUIC packets that only acknowledge: about
 # 33 or exactly 45 bytes up, under 40 bytes down in real captures.
@@ -94,7 +104,8 @@ def _new_bytes(p: FlowPackets, rows: I64, flow: I64) -> I64:
     highest = cumulative_max(end, starts)
     before = np.concatenate([place[:1], highest[:-1]])
     before[starts] = place[starts]
-    return np.clip(end - np.maximum(before, place), 0, p.payload[rows])
+    new: I64 = np.clip(end - np.maximum(before, place), 0, p.payload[rows])
+    return new
 
 
 @dataclass(frozen=True, slots=True)

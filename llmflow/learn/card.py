@@ -41,7 +41,7 @@ def evaluation_tables(numbers: dict[str, Any]) -> str:
         f"| false positives, decidable ones | {percent(numbers['false_positives_decidable'])} |",
     ]
     lines += [
-        f"| recall at {entry['false_positive_rate']:g} of all other connections | {percent(entry)} |"
+        f"| recall at {entry['false_positive_rate']:g} of all others | {percent(entry)} |"
         for entry in numbers["recall_at_rate"]
     ]
     lines += [

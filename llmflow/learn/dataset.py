@@ -14,7 +14,7 @@ from llmflow.capture.columns import Columns
 from llmflow.engine.line import Assembled, Line
 from llmflow.errors import CaptureError, LabelError
 from llmflow.features.extract import SegmentFeatures, extract
-from llmflow.flows.assemble import NANOSECOND, FlowOptions
+from llmflow.flows.batch import NANOSECOND, FlowOptions
 from llmflow.learn.labels import ConnectionKey, LabelledCapture, connection_key
 from llmflow.learn.model import combine_segments, combine_turns
 
@@ -87,8 +87,8 @@ class _Part:
 
 def _keys(step: Assembled) -> list[ConnectionKey]:
     f = step.batch.flows
-    a = [(h << 64) | low for h, low in zip(f.a_hi.tolist(), f.a_lo.tolist(), strict=True)]
-    b = [(h << 64) | low for h, low in zip(f.b_hi.tolist(), f.b_lo.tolist(), strict=True)]
+    a = [(h << 64) | low for h, low in zip(f.a_high.tolist(), f.a_low.tolist(), strict=True)]
+    b = [(h << 64) | low for h, low in zip(f.b_high.tolist(), f.b_low.tolist(), strict=True)]
     ends = zip(f.protocol.tolist(), a, f.a_port.tolist(), b, f.b_port.tolist(), strict=True)
     return [connection_key(*end) for end in ends]
 
@@ -165,8 +165,11 @@ def build_dataset(
         No capture gave a connection.
     """
     jobs = [(capture, options or FlowOptions()) for capture in captures]
-    groups, unusable, connections = [], [], []
-    turn_connection, segments = [], []
+    groups: list[str] = []
+    unusable: list[str] = []
+    connections: list[tuple[int, bool, str, bool]] = []
+    turn_connection: list[I64] = []
+    segments: list[SegmentFeatures] = []
     turns_before = 0
     for labelled, part in zip(captures, _map(jobs, workers), strict=True):
         progress()

@@ -65,12 +65,8 @@ def cross_validate(
     outer = split_groups(data, all_connections(data), options.folds, options.seed)
     for number, (train, test) in enumerate(outer, 1):
         inner = replace(options, folds=max(2, options.folds - 1), seed=options.seed + number)
-        model, _ = fit_model(
-            data,
-            train,
-            inner,
-            progress=lambda text, at=number: progress(f"part {at} of {options.folds}: {text}"),
-        )
+        progress(f"part {number} of {options.folds}")
+        model, _ = fit_model(data, train, inner)
         part = _scores(model, score_connections(data, model.forest, test))
         score[test], asked[test], called[test] = part.score, part.asked, part.called
     return Scores(score, asked, called)
@@ -167,5 +163,3 @@ def summarise(data: DataSet, scores: Scores) -> dict[str, Any]:
         "calibration": _calibration(data, scores),
         "by_category": categories,
     }
-
-

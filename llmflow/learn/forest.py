@@ -99,7 +99,9 @@ class Forest:
                 if not inner.any():
                     break
                 given = block[row, np.maximum(asked, 0)]
-                left = np.where(np.isnan(given), self.null_left[node], given <= self.threshold[node])
+                left = np.where(
+                    np.isnan(given), self.null_left[node], given <= self.threshold[node]
+                )
                 node = np.where(left, self.left[node], self.right[node])
             out[start : start + len(block)] = self.value[node].mean(axis=1)
         return out

@@ -33,9 +33,7 @@ _FLOW_COLUMNS = ("protocol", "client_ip", "client_port", "server_ip", "server_po
 ConnectionKey = tuple[int, tuple[int, int], tuple[int, int]]
 
 
-def connection_key(
-    protocol: int, a: int, a_port: int, b: int, b_port: int
-) -> ConnectionKey:
+def connection_key(protocol: int, a: int, a_port: int, b: int, b_port: int) -> ConnectionKey:
     """The key of a connection, whichever end is named first; addresses as 128-bit numbers."""
     low, high = sorted([(a, a_port), (b, b_port)])
     return protocol, low, high

@@ -51,7 +51,8 @@ class Calibration:
 
     def apply(self, raw: F64) -> F64:
         """Calibrated probabilities of raw scores; NaN stays NaN."""
-        return 1.0 / (1.0 + np.exp(-(self.slope * raw + self.intercept)))
+        odds_against: F64 = np.exp(-(self.slope * raw + self.intercept))
+        return 1.0 / (1.0 + odds_against)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,7 @@ def combine_segments(features: SegmentFeatures, probability: F64, turns: int) ->
 
 
 def combine_turns(turn_scores: F64, flow: I64, flows: int) -> F64:
-    """From turns to flows: a flow streams as much as its most streaming turn; NaN if none judged."""
+    """From turns to flows: as its most streaming turn; NaN where no turn was judged."""
     best = np.full(flows, -1.0)
     known = ~np.isnan(turn_scores)
     np.maximum.at(best, flow[known], turn_scores[known])

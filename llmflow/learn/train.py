@@ -62,9 +62,7 @@ def _weights(data: DataSet, rows: I64, options: TrainOptions) -> F64:
     both classes the same in all.
     """
     connection, scale = data.segment_connection[rows], data.segments.scale[rows]
-    _, place, times = np.unique(
-        connection * 256 + scale, return_inverse=True, return_counts=True
-    )
+    _, place, times = np.unique(connection * 256 + scale, return_inverse=True, return_counts=True)
     weight = 1.0 / np.sqrt(times[place])
     _, group = np.unique(data.connection_group[connection], return_inverse=True)
     total = np.bincount(group, weight)[group]
@@ -138,9 +136,7 @@ def score_connections(data: DataSet, forest: Forest, connections: I64) -> F64:
     return scores[connections]
 
 
-def out_of_fold(
-    data: DataSet, connections: I64, options: TrainOptions, progress: Progress
-) -> F64:
+def out_of_fold(data: DataSet, connections: I64, options: TrainOptions, progress: Progress) -> F64:
     """Raw score of each connection by a forest that saw nothing of its group."""
     scores = np.full(len(data.connections), np.nan)
     splits = split_groups(data, connections, options.folds, options.seed)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from llmflow.features.extract import FEATURES, FLOW
 from llmflow.features.registry import compute
 from llmflow.features.segments import cut_segments
-from llmflow.flows.assemble import FlowBatch
+from llmflow.flows.batch import FlowBatch
 from llmflow.flows.keys import identify
 from llmflow.flows.turns import Data, Turns
 
@@ -45,8 +45,7 @@ def feature_table(batch: FlowBatch, data: Data, turns: Turns, level: str) -> pa.
     values = compute(segments)
     f, turn = batch.flows, segments.turn
     flow = turns.flow[turn]
-    a, b = (f.a_hi, f.a_lo, f.a_port), (f.b_hi, f.b_lo, f.b_port)
-    flow_id, _ = identify(a, b, f.protocol, f.origin)
+    flow_id, _ = identify(f.a, f.b, f.protocol, f.origin)
     schema = feature_schema()
     columns = [
         pa.array(flow_id[flow]),

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmflow.arrays import F64, I64, U8, U64, row_sums
 from llmflow.capture.columns import PROTOCOLS, TCP, UDP
-from llmflow.flows.assemble import NANOSECOND, EndReason, FlowBatch
+from llmflow.flows.batch import NANOSECOND, EndReason, FlowBatch
 from llmflow.flows.direction import Basis
 from llmflow.flows.keys import identify, is_ipv4
 from llmflow.flows.turns import Data, Turns
@@ -69,6 +69,7 @@ TURN_SCHEMA = pa.schema(
     ]
 )
 
+
 @dataclass(frozen=True, slots=True)
 class Results:
     """One batch of labelled flows (``FLOW_SCHEMA``) and their turns (``TURN_SCHEMA``)."""
@@ -83,9 +84,7 @@ def _addresses(high: U64, low: U64) -> NDArray[Any]:
     distinct, place = np.unique(pairs.view("V16").ravel(), return_inverse=True)
     four = is_ipv4(*(np.ascontiguousarray(distinct).view(">u8").reshape(-1, 2).T.astype(np.uint64)))
     text = [
-        socket.inet_ntop(socket.AF_INET, raw[12:])
-        if v4
-        else socket.inet_ntop(socket.AF_INET6, raw)
+        socket.inet_ntop(socket.AF_INET, raw[12:]) if v4 else socket.inet_ntop(socket.AF_INET6, raw)
         for raw, v4 in zip(distinct.tolist(), four.tolist(), strict=True)
     ]
     return np.array(text, object)[place]
@@ -126,10 +125,8 @@ def tabulate(
         Uncalibrated score of each turn, NaN where the model was not asked.
     """
     f, p, n = batch.flows, batch.packets, len(batch.flows)
-    a, b = (f.a_hi, f.a_lo, f.a_port), (f.b_hi, f.b_lo, f.b_port)
-    flow_id, community = identify(a, b, f.protocol, f.origin)
-    client = [np.where(f.client_is_a, x, y) for x, y in zip(a, b, strict=True)]
-    server = [np.where(f.client_is_a, y, x) for x, y in zip(a, b, strict=True)]
+    flow_id, community = identify(f.a, f.b, f.protocol, f.origin)
+    client, server = f.client, f.server
     start, stop = p.time[f.first], p.time[f.first + f.packets - 1]
 
     def total(values: NDArray[Any], *, up: bool) -> I64:
@@ -141,9 +138,7 @@ def tabulate(
     largest = np.zeros(n)
     np.maximum.at(largest, turns.flow, felt.chunks)
     label = verdicts(score, model.threshold, largest, down_packets == 0)
-    turn_label = verdicts(
-        turn_score, model.threshold, felt.chunks, np.zeros(len(turns), np.bool_)
-    )
+    turn_label = verdicts(turn_score, model.threshold, felt.chunks, np.zeros(len(turns), np.bool_))
     streaming = np.where(turn_label == LLM_STREAM, felt.stream_seconds, 0.0)
     # The specification defines the Community ID of other protocols over fields not kept here.
     no_community = (f.protocol != TCP) & (f.protocol != UDP)
@@ -152,10 +147,10 @@ def tabulate(
         pa.array(flow_id),
         pa.array(community, mask=no_community),
         pa.array(_protocol_names(f.protocol), pa.string()),
-        pa.array(_addresses(client[0], client[1]), pa.string()),
-        pa.array(client[2]),
-        pa.array(_addresses(server[0], server[1]), pa.string()),
-        pa.array(server[2]),
+        pa.array(_addresses(client.high, client.low), pa.string()),
+        pa.array(client.port),
+        pa.array(_addresses(server.high, server.low), pa.string()),
+        pa.array(server.port),
         pa.array(start, _TIME),
         pa.array((stop - start) / NANOSECOND),
         pa.array(total(np.ones(len(p)), up=True)),

@@ -128,7 +128,7 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
     score = row["score"]
     return {
         "label": row["label"],
-        "score": "–" if score is None else f"{score:.3f}",
+        "score": "-" if score is None else f"{score:.3f}",
         "client": _end(row, "client"),
         "server": f"{_end(row, 'server')}/{row['protocol']}",
         "start (UTC)": row["start"].replace("T", " "),

@@ -60,7 +60,7 @@ def labels(capture: Path) -> list[dict[str, str]]:
 
 
 def rng() -> Random:
-    return Random(1)  # noqa: S311 - repeatable, not secret
+    return Random(1)
 
 
 @pytest.fixture(scope="module")

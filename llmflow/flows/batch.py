@@ -1,0 +1,114 @@
+"""What leaves the flow room: batches of finished flows with their packets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmflow.arrays import I64, U8, U16, U32, U64, Bool
+from llmflow.capture.columns import Columns
+from llmflow.flows.keys import Endpoint, choose
+
+NANOSECOND = 1_000_000_000
+
+
+class EndReason:
+    """IPFIX flowEndReason (information element 136, RFC 5102)."""
+
+    IDLE, ACTIVE, END_OF_FLOW, FORCED = 1, 2, 3, 4
+    NAMES = ("", "idle", "active", "end-of-flow", "forced")
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """When flows end. All times in seconds.
+
+    Parameters
+    ----------
+    idle_timeout : float
+        Silence after which a flow has ended.
+    active_timeout : float
+        Length after which a flow is cut into slices that share one ``flow_id``.
+    closed_timeout : float
+        Silence after which a flow that showed FIN or RST has ended.
+    reorder : float
+        How late a packet may be behind the newest one.
+    """
+
+    idle_timeout: float = 120.0
+    active_timeout: float = 1800.0
+    closed_timeout: float = 10.0
+    reorder: float = 10.0
+
+    def ns(self, name: str) -> int:
+        """One of the times, in nanoseconds."""
+        seconds: float = getattr(self, name)
+        return round(seconds * NANOSECOND)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowColumns(Columns):
+    """One row per flow, or per slice of a long flow.
+
+    ``first`` and ``packets`` say where the flow's packets lie in the batch. Endpoint ``a`` is the
+    smaller one; ``client_is_a`` and ``basis`` say who began and why we believe so; ``origin`` is
+    the start of the flow's first slice, ns; ``ended`` the time at which its end was known.
+    """
+
+    first: I64
+    packets: I64
+    a_high: U64
+    a_low: U64
+    a_port: U16
+    b_high: U64
+    b_low: U64
+    b_port: U16
+    protocol: U8
+    client_is_a: Bool
+    basis: U8
+    origin: I64
+    slice_no: I64
+    ended: I64
+    end_reason: U8
+
+    @property
+    def a(self) -> Endpoint:
+        """The smaller end."""
+        return Endpoint(self.a_high, self.a_low, self.a_port)
+
+    @property
+    def b(self) -> Endpoint:
+        """The larger end."""
+        return Endpoint(self.b_high, self.b_low, self.b_port)
+
+    @property
+    def client(self) -> Endpoint:
+        """The end that began."""
+        return choose(self.client_is_a, self.a, self.b)
+
+    @property
+    def server(self) -> Endpoint:
+        """The other end."""
+        return choose(self.client_is_a, self.b, self.a)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowPackets(Columns):
+    """The packets of a batch's flows: flow by flow, each in order of time."""
+
+    time: I64
+    up: Bool
+    protocol: U8
+    flags: U8
+    hint: U8
+    ip_bytes: I64
+    payload: I64
+    seq: U32
+    ack: U32
+
+
+@dataclass(frozen=True, slots=True)
+class FlowBatch:
+    """Finished flows with their packets."""
+
+    flows: FlowColumns
+    packets: FlowPackets
