@@ -18,6 +18,7 @@ __all__ = [
     "FEATURES",
     "FLOW",
     "LEAST_CHUNKS",
+    "MODEL_FEATURES",
     "SCALES",
     "SegmentFeatures",
     "extract",
@@ -26,13 +27,17 @@ __all__ = [
 
 LEAST_CHUNKS = 8  # fewer hold no rhythm to judge
 
+# What models read. Not the request group: uploads of telemetry make the wait on browser traffic a
+# lower bound, and a model that saw it learned the browser's telemetry (docs/architecture.md).
+MODEL_FEATURES = {name: entry for name, entry in FEATURES.items() if entry.group != "request"}
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentFeatures(Columns):
     """Features of segments that hold enough evidence.
 
     ``turn`` is the row of each segment's turn, ``scale`` its place in ``SCALES``, ``values`` the
-    features, shape (segments, features).
+    ``MODEL_FEATURES``, shape (segments, features).
     """
 
     turn: I64
@@ -54,7 +59,7 @@ def extract(batch: FlowBatch, data: Data, turns: Turns) -> SegmentFeatures:
             SegmentFeatures(
                 segments.turn,
                 np.full(len(segments), number, np.uint8),
-                compute(segments),
+                compute(segments, MODEL_FEATURES),
             )
         )
     return SegmentFeatures.concat(parts)

@@ -7,7 +7,7 @@ the parametrised tests against a slow reference all read this table.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,16 +77,22 @@ def schema_hash() -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def compute(segments: Segments) -> F64:
-    """All features of all segments.
+def compute(segments: Segments, features: Mapping[str, Feature] = FEATURES) -> F64:
+    """Features of all segments.
+
+    Parameters
+    ----------
+    segments : Segments
+    features : mapping of str to Feature
+        All declared features if not given.
 
     Returns
     -------
     ndarray of float64, shape (segments, features)
-        Columns in the order of ``FEATURES``; NaN is null.
+        Columns in the order of ``features``; NaN is null.
     """
-    out = np.empty((len(segments), len(FEATURES)))
+    out = np.empty((len(segments), len(features)))
     with np.errstate(divide="ignore", invalid="ignore"):
-        for column, entry in enumerate(FEATURES.values()):
+        for column, entry in enumerate(features.values()):
             out[:, column] = entry.kernel(segments)
     return out

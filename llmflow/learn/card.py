@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmflow.features.extract import FEATURES, LEAST_CHUNKS, schema_hash
+from llmflow.features.extract import LEAST_CHUNKS, MODEL_FEATURES, schema_hash
 from llmflow.learn.dataset import DECIDABLE_PACKETS, DECIDABLE_SECONDS
 from llmflow.learn.model import LEAST_STREAM_CHUNKS, Model
 
@@ -89,7 +89,7 @@ Tells connections on which a large language model streams its answer from other 
 times and directions of packets. No address, port, name, TTL or absolute time is a feature.
 
 ## What it is
-- Extremely randomised trees (scikit-learn `ExtraTreesClassifier`) on {len(FEATURES)} features of
+- Extremely randomised trees (scikit-learn `ExtraTreesClassifier`) on {len(MODEL_FEATURES)} features of
   segments (whole replies, 5 s and 2 s windows); feature schema `{schema_hash()[:16]}`.
 - A turn's score is the mean over the scales of the highest segment score; a flow's score is that
   of its most streaming turn; both pass one Platt sigmoid.

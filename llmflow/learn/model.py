@@ -28,7 +28,13 @@ import numpy as np
 
 from llmflow.arrays import F64, I64, Bool
 from llmflow.errors import ModelError, OutputError
-from llmflow.features.extract import FEATURES, LEAST_CHUNKS, SCALES, SegmentFeatures, schema_hash
+from llmflow.features.extract import (
+    LEAST_CHUNKS,
+    MODEL_FEATURES,
+    SCALES,
+    SegmentFeatures,
+    schema_hash,
+)
 from llmflow.learn.forest import Forest
 
 FORMAT = 1
@@ -51,8 +57,8 @@ class Calibration:
 
     def apply(self, raw: F64) -> F64:
         """Calibrated probabilities of raw scores; NaN stays NaN."""
-        odds_against: F64 = np.exp(-(self.slope * raw + self.intercept))
-        return 1.0 / (1.0 + odds_against)
+        calibrated: F64 = 1.0 / (1.0 + np.exp(-(self.slope * raw + self.intercept)))
+        return calibrated
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +117,8 @@ def combine_segments(features: SegmentFeatures, probability: F64, turns: int) ->
     judged = best >= 0
     number = judged.sum(axis=1)
     total = np.where(judged, best, 0.0).sum(axis=1)
-    return np.divide(total, number, out=np.full(turns, np.nan), where=number > 0)
+    mean: F64 = np.divide(total, number, out=np.full(turns, np.nan), where=number > 0)
+    return mean
 
 
 def combine_turns(turn_scores: F64, flow: I64, flows: int) -> F64:
@@ -204,7 +211,7 @@ def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None
         "model_id": model.model_id,
         "scikit_learn": sklearn.__version__,
         "schema_hash": schema_hash(),
-        "features": list(FEATURES),
+        "features": list(MODEL_FEATURES),
         "scales": list(SCALES),
         "least_chunks": LEAST_CHUNKS,
         "calibration": asdict(model.calibration),
@@ -279,7 +286,7 @@ def load_model(directory: Path | None = None) -> Model:
             )
         if about["sha256"]["forest.npz"] != _sha256(forest):
             raise ModelError("forest.npz does not match its checksum", where=where)
-        trees = Forest.from_bytes(forest, features=len(FEATURES), where=where)
+        trees = Forest.from_bytes(forest, features=len(MODEL_FEATURES), where=where)
         numbers = [about["calibration"]["slope"], about["calibration"]["intercept"]]
         slope, intercept, threshold = (float(x) for x in (*numbers, about["threshold"]))
         return Model(

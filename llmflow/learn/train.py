@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from llmflow.arrays import F64, I64, Bool
 from llmflow.errors import LabelError
-from llmflow.features.extract import FEATURES
+from llmflow.learn.augment import acknowledge_only, hide_uplink, one_way
 from llmflow.learn.dataset import DataSet
 from llmflow.learn.forest import Forest
 from llmflow.learn.model import Calibration, Model
@@ -40,8 +40,8 @@ class TrainOptions:
     group_cap : float
         Most weight that the segments of one group may have together, as a number of connections.
     one_way_weight : float
-        Weight of the second copy of each segment, in which the uplink is hidden: the model must
-        not learn that a capture without uplink is a stream.
+        Weight of the copy of each segment in which the uplink is hidden (see
+        :mod:`llmflow.learn.augment`).
     seed : int
     """
 
@@ -80,8 +80,7 @@ def fit_forest(data: DataSet, rows: I64, options: TrainOptions) -> Any:  # noqa:
     values = data.segments.values[rows]
     target = data.connections.positive[data.segment_connection[rows]]
     weight = _weights(data, rows, options)
-    hidden = values.copy()
-    hidden[:, [entry.needs_uplink for entry in FEATURES.values()]] = np.nan
+    blind = np.flatnonzero(one_way(values))
     forest = ExtraTreesClassifier(
         options.trees,
         min_samples_leaf=options.least_leaf,
@@ -90,9 +89,11 @@ def fit_forest(data: DataSet, rows: I64, options: TrainOptions) -> Any:  # noqa:
         n_jobs=-1,
     )
     forest.fit(
-        np.concatenate([values, hidden]),
-        np.concatenate([target, target]),
-        np.concatenate([weight, weight * options.one_way_weight]),
+        np.concatenate(
+            [values, hide_uplink(values), acknowledge_only(values[blind], options.seed)]
+        ),
+        np.concatenate([target, target, target[blind]]),
+        np.concatenate([weight, weight * options.one_way_weight, weight[blind]]),
     )
     return forest
 
