@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -43,7 +44,8 @@ def features_page() -> str:
 def cli_page() -> str:
     """The help of every command."""
     lines = ["# Command line", "", "Generated from `--help` (`make docs`); do not edit."]
-    context = click.Context(main, info_name="llmflow", max_content_width=100, terminal_width=100)
+    options: dict[str, Any] = {"max_content_width": 100, "terminal_width": 100}
+    context = click.Context(main, info_name="llmflow", **options, **main.context_settings)
     pages = [("llmflow", main.get_help(context))]
     for name in sorted(COMMANDS):
         command: click.Command = importlib.import_module(f"llmflow.cli.{name}").command

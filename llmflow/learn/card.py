@@ -89,8 +89,9 @@ Tells connections on which a large language model streams its answer from other 
 times and directions of packets. No address, port, name, TTL or absolute time is a feature.
 
 ## What it is
-- Extremely randomised trees (scikit-learn `ExtraTreesClassifier`) on {len(MODEL_FEATURES)} features of
-  segments (whole replies, 5 s and 2 s windows); feature schema `{schema_hash()[:16]}`.
+- Extremely randomised trees (scikit-learn `ExtraTreesClassifier`) on {len(MODEL_FEATURES)}
+  features of segments (whole replies, 5 s and 2 s windows); feature schema
+  `{schema_hash()[:16]}`.
 - A turn's score is the mean over the scales of the highest segment score; a flow's score is that
   of its most streaming turn; both pass one Platt sigmoid.
 - Options: {options}.

@@ -79,6 +79,11 @@ def fit_forest(data: DataSet, rows: I64, options: TrainOptions) -> Any:  # noqa:
 
     values = data.segments.values[rows]
     target = data.connections.positive[data.segment_connection[rows]]
+    if len(np.unique(target)) < 2:  # noqa: PLR2004
+        raise LabelError(
+            "a part of the split leaves segments of one class only",
+            hint="add labelled captures with long replies, or change --folds",
+        )
     weight = _weights(data, rows, options)
     blind = np.flatnonzero(one_way(values))
     forest = ExtraTreesClassifier(

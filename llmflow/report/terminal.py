@@ -11,18 +11,18 @@ import pyarrow.compute as pc
 
 from llmflow.learn.model import LLM_STREAM, UNDECIDED
 
-# Columns by how soon they go when the terminal is narrow: (heading, justify, least width).
+# (heading, justify, least width of the terminal at which the column is shown)
 _COLUMNS = [
     ("label", "left", 0),
     ("score", "right", 0),
-    ("client", "left", 60),
+    ("client", "left", 70),
     ("server", "left", 0),
-    ("start (UTC)", "left", 110),
-    ("duration", "right", 80),
-    ("turns", "right", 70),
-    ("streaming", "right", 70),
-    ("up", "right", 95),
-    ("down", "right", 95),
+    ("start (UTC)", "left", 138),
+    ("duration", "right", 98),
+    ("turns", "right", 78),
+    ("streaming", "right", 88),
+    ("up", "right", 117),
+    ("down", "right", 117),
 ]
 
 
