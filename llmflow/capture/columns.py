@@ -15,6 +15,7 @@ from llmflow.arrays import I64, U8, U16, U32, U64
 IPV4_MAPPED = 0xFFFF_0000_0000
 
 TCP, UDP = 6, 17
+ICMP, ICMPV6 = 1, 58
 # IANA protocol numbers that have a name here; others are written as numbers.
 PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6",
              89: "ospf", 132: "sctp"}  # fmt: skip

@@ -62,6 +62,8 @@ def _ethertype(kind: int, frame: bytes, at: int) -> tuple[int, int, int]:
     for _ in range(_MAX_TAGS):
         if kind not in _VLAN_TAGS:
             break
+        if len(frame) < at + 4:
+            raise _SkipError(TRUNCATED_PACKET)
         tag, kind = struct.unpack_from(">HH", frame, at)
         vlan, at = vlan or tag & 0x0FFF, at + 4
     return at, kind, vlan
@@ -115,16 +117,21 @@ def _hint(protocol: int, payload: bytes) -> int:
     return 0
 
 
-def _extensions(protocol: int, packet: bytes) -> tuple[int, int]:
+def _need(frame: bytes, wire: int, size: int) -> None:
+    """Refuse a frame with fewer than ``size`` bytes: cut by the capture, or never there."""
+    if len(frame) < size:
+        raise _SkipError(TRUNCATED_PACKET if wire >= size else MALFORMED)
+
+
+def _extensions(protocol: int, packet: bytes, length: int) -> tuple[int, int]:
     """(transport protocol, where it begins) behind the IPv6 extension headers (RFC 8200, 4)."""
     at = 40
     for _ in range(_MAX_EXTENSIONS):
         if protocol not in _EXTENSIONS:
             return protocol, at
+        _need(packet, length, at + 8)
         if protocol == _FRAGMENT and int.from_bytes(packet[at + 2 : at + 4], "big") >> 3:
             raise _SkipError(FRAGMENT)
-        if len(packet) < at + 8:
-            raise _SkipError(TRUNCATED_PACKET)
         # Lengths count 8-octet units after the first; a fragment header has none, AH counts by 4.
         size = {_FRAGMENT: 8, _AUTHENTICATION: (packet[at + 1] + 2) * 4}.get(
             protocol, (packet[at + 1] + 1) * 8
@@ -156,12 +163,6 @@ def _transport(protocol: int, data: bytes, length: int) -> tuple[int, ...]:
     return 0, 0, 0, 0, 0, 0, 0, 0
 
 
-def _need(frame: bytes, wire: int, size: int) -> None:
-    """Refuse a frame with fewer than ``size`` bytes: cut by the capture, or never there."""
-    if len(frame) < size:
-        raise _SkipError(TRUNCATED_PACKET if wire >= size else MALFORMED)
-
-
 def _ipv4(frame: bytes, wire: int, at: int) -> tuple[int, ...]:
     """Addresses, then what the transport layer needs."""
     _need(frame, wire, at + 20)
@@ -169,7 +170,7 @@ def _ipv4(frame: bytes, wire: int, at: int) -> tuple[int, ...]:
     header = ip.hl * 4
     # Segmentation offload leaves the length at 0; the frame knows.
     length = ip.len or wire - at
-    if ip.v != 4 or header < 20 or length < header:
+    if header < 20 or length < header:
         raise _SkipError(MALFORMED)
     _need(frame, wire, at + header)
     if ip.offset:
@@ -184,8 +185,8 @@ def _ipv6(frame: bytes, wire: int, at: int) -> tuple[int, ...]:
     _need(frame, wire, at + 40)
     ip = _IP6(frame[at:])
     length = 40 + (ip.plen or wire - at - 40)
-    protocol, header = _extensions(ip.nxt, frame[at : at + length])
-    if ip.v != 6 or length < header:
+    protocol, header = _extensions(ip.nxt, frame[at : at + length], length)
+    if length < header:
         raise _SkipError(MALFORMED)
     return *struct.unpack(">QQQQ", ip.src + ip.dst), protocol, length, header
 
@@ -201,6 +202,9 @@ def _decode(frame: bytes, wire: int, time: int, link: int) -> tuple[int, ...]:
     at, kind, vlan = network(frame)
     if kind not in (_IPV4, _IPV6):
         raise _SkipError(NOT_IP)
+    _need(frame, wire, at + 1)
+    if frame[at] >> 4 != (4 if kind == _IPV4 else 6):
+        raise _SkipError(MALFORMED)
     *ends, protocol, length, header = (_ipv4 if kind == _IPV4 else _ipv6)(frame, wire, at)
     data = frame[at + header : at + length]
     sport, dport, flags, payload, *rest = _transport(protocol, data, length - header)

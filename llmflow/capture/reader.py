@@ -31,7 +31,7 @@ class _Source:
     stream: BinaryIO
     framer: Framer
     pending: bytes
-    first_time: int | None = None
+    head: int  # bytes read to know the format
 
 
 def _open(path: str | Path, stack: contextlib.ExitStack) -> _Source:
@@ -50,15 +50,17 @@ def _open(path: str | Path, stack: contextlib.ExitStack) -> _Source:
     except OSError as error:
         raise CaptureError(f"cannot be read ({error.strerror})", where=name) from None
     framer, skip = open_framer(head, name)
-    return _Source(name, stream, framer, head[skip:])
+    return _Source(name, stream, framer, head[skip:], len(head))
 
 
 def _first_time(path: str | Path) -> int:
     """Time of the first packet near the front of a capture, to put a rotated set in order."""
     with contextlib.ExitStack() as stack:
         source = _open(path, stack)
-        records, _, _ = source.framer.feed(source.pending, last=False)
-        return int(records.time[0]) if len(records) else 0
+        for _, records in _blocks(source, 1 << 16, PacketAccount(), lambda _: None):
+            if len(records):
+                return int(records.time[0])
+    return 0
 
 
 def _blocks(
@@ -66,6 +68,7 @@ def _blocks(
 ) -> Iterator[tuple[bytes, Records]]:
     """Blocks of one source with the records that are whole in them."""
     done, last = 0, False
+    progress(source.head)
     while not last:
         piece = source.stream.read(block_bytes)
         last = not piece

@@ -12,6 +12,7 @@ import numpy as np
 from llmflow.arrays import F64, I64, row_quantiles, row_sums, run_counts, run_starts
 from llmflow.features.registry import feature
 from llmflow.features.segments import Segments
+from llmflow.flows.batch import NANOSECOND
 
 _DOWN = "downlink packets with new data"
 _CHUNKS = "downlink chunks"
@@ -21,9 +22,7 @@ _FEW_GAPS = "fewer than 2 gaps"
 _ONE_WAY = "the flow shows no uplink packet"
 
 FULL_PACKET, SMALL_PACKET = 1200, 400  # bytes of payload
-STEADY_LOW, STEADY_HIGH = 0.5, 2.0  # of the median gap
-TICK = 0.1  # of the median gap
-LONG_GAP = 1.0  # s
+LONG_GAP = NANOSECOND
 LEAST_RELATED = 3  # values that a correlation needs
 
 
@@ -67,7 +66,7 @@ def chunk_rate(s: Segments) -> F64:
 @feature(unit="s", group="cadence", counts=_CHUNKS, null="a single chunk")
 def gap_p50(s: Segments) -> F64:
     """Median gap between the starts of neighbouring chunks."""
-    return s.down.gap_quantiles[:, 1]
+    return s.down.gap_quantiles[:, 1] / NANOSECOND
 
 
 @feature(unit="1", group="cadence", counts=_CHUNKS, null=_FEW_GAPS)
@@ -92,30 +91,32 @@ def gap_cv(s: Segments) -> F64:
 @feature(unit="1", group="cadence", counts=_CHUNKS, null=_FEW_GAPS)
 def gap_steady_share(s: Segments) -> F64:
     """Share of the gaps within 0.5 to 2 times their median."""
-    relative = s.down.gap / s.down.gap_quantiles[s.down.gap_of, 1]
-    steady = (relative >= STEADY_LOW) & (relative <= STEADY_HIGH)
+    gap, median = s.down.gap, s.down.gap_quantiles[s.down.gap_of, 1]
+    steady = (2 * gap >= median) & (gap <= 2 * median)
     return _null_below(row_sums(steady, s.down.gap_of, len(s)) / s.down.gaps, s.down.gaps, 2)
 
 
 @feature(unit="1", group="cadence", counts=_CHUNKS, null=_FEW_GAPS)
 def gap_clock_share(s: Segments) -> F64:
     """Share of the gaps within 10 % of their median: high where a clock drives the sender."""
-    relative = s.down.gap / s.down.gap_quantiles[s.down.gap_of, 1]
-    ticking = np.abs(relative - 1.0) <= TICK
+    gap, median = s.down.gap, s.down.gap_quantiles[s.down.gap_of, 1]
+    ticking = 10 * np.abs(gap - median) <= median
     return _null_below(row_sums(ticking, s.down.gap_of, len(s)) / s.down.gaps, s.down.gaps, 2)
 
 
 @feature(unit="1", group="cadence", counts=_CHUNKS, null="a single chunk")
 def gap_max_share(s: Segments) -> F64:
     """Longest gap divided by the duration."""
-    return row_quantiles(s.down.gap, s.down.gap_of, len(s), (1.0,))[:, 0] / s.down.duration
+    longest = row_quantiles(s.down.gap, s.down.gap_of, len(s), (1.0,))[:, 0]
+    return longest / NANOSECOND / s.down.duration
 
 
 @feature(unit="1", group="cadence", counts=_CHUNKS, null="a single chunk")
 def gap_long_share(s: Segments) -> F64:
     """Share of the duration that lies in gaps longer than 1 s."""
     long = np.where(s.down.gap > LONG_GAP, s.down.gap, 0.0)
-    return _null_below(row_sums(long, s.down.gap_of, len(s)) / s.down.duration, s.down.gaps, 1)
+    seconds = row_sums(long, s.down.gap_of, len(s)) / NANOSECOND
+    return _null_below(seconds / s.down.duration, s.down.gaps, 1)
 
 
 @feature(unit="1", group="cadence", counts=_CHUNKS, null="fewer than 3 gaps or all equal")

@@ -71,22 +71,12 @@ class Segments:
         )
 
     @cached_property
-    def seconds(self) -> F64:
-        """Time of each packet, from the first packet of its segment."""
-        time = self.batch.packets.time[self.row]
-        start = np.zeros(len(self), np.int64)
-        first = run_starts(self.of)
-        start[self.of[first]] = time[first]
-        return (time - start[self.of]) / NANOSECOND
-
-    @cached_property
     def down(self) -> Downlink:
         """The downlink data packets."""
         at = np.flatnonzero(self.data.down[self.row])
         return Downlink(
             len(self),
             self.of[at],
-            self.seconds[at],
             self.batch.packets.time[self.row[at]],
             self.data.new[self.row[at]],
         )
@@ -96,9 +86,7 @@ class Segments:
         """The uplink packets."""
         at = np.flatnonzero(self.batch.packets.up[self.row])
         rows = self.row[at]
-        return Uplink(
-            len(self), self.of[at], self.seconds[at], self.data.new[rows], self.data.ack[rows]
-        )
+        return Uplink(len(self), self.of[at], self.data.new[rows], self.data.ack[rows])
 
     @cached_property
     def two_way(self) -> Bool:
@@ -109,7 +97,7 @@ class Segments:
 
     @cached_property
     def answers(self) -> F64:
-        """Chunks right behind an uplink data packet, per segment."""
+        """Downlink data packets right behind an uplink data packet, per segment."""
         has_data = np.flatnonzero(self.data.down[self.row] | self.data.up[self.row])
         down, of = self.data.down[self.row[has_data]], self.of[has_data]
         behind = np.zeros(len(has_data), np.bool_)
@@ -126,13 +114,13 @@ class Segments:
 class Downlink:
     """Downlink data packets of segments, and the chunks they form.
 
-    ``of`` is each packet's segment, ``seconds`` its time in it, ``time`` its time in ns, ``size``
-    its new bytes. A chunk is a run of packets at most ``CHUNK_GAP`` apart, at its first one's time.
+    ``of`` is each packet's segment, ``time`` its time in ns, ``size`` its new bytes. A chunk is a
+    run of packets at most ``CHUNK_GAP`` apart, at its first one's time. Times stay whole
+    nanoseconds (exact in float64 for 100 days), so that comparisons do not hang on rounding.
     """
 
     count: int
     of: I64
-    seconds: F64
     time: I64
     size: I64
 
@@ -163,9 +151,9 @@ class Downlink:
         return row_sums(self.size, chunk, len(self._starts))
 
     @cached_property
-    def chunk_time(self) -> F64:
-        """Time of each chunk's first packet, seconds into the segment."""
-        return self.seconds[self._starts]
+    def chunk_time(self) -> I64:
+        """Time of each chunk's first packet, ns."""
+        return self.time[self._starts]
 
     @cached_property
     def chunks(self) -> F64:
@@ -183,8 +171,8 @@ class Downlink:
 
     @cached_property
     def gap(self) -> F64:
-        """Gaps between the starts of neighbouring chunks, seconds."""
-        return np.diff(self.chunk_time, prepend=0.0)[self._inner]
+        """Gaps between the starts of neighbouring chunks, whole ns."""
+        return np.diff(self.chunk_time, prepend=0)[self._inner].astype(np.float64)
 
     @cached_property
     def gaps(self) -> F64:
@@ -194,11 +182,11 @@ class Downlink:
     @cached_property
     def duration(self) -> F64:
         """From the first chunk to the last, seconds."""
-        return row_sums(self.gap, self.gap_of, self.count)
+        return row_sums(self.gap, self.gap_of, self.count) / NANOSECOND
 
     @cached_property
     def gap_quantiles(self) -> F64:
-        """10th, 50th and 90th percentile of the gaps."""
+        """10th, 50th and 90th percentile of the gaps, ns."""
         return row_quantiles(self.gap, self.gap_of, self.count, (0.1, 0.5, 0.9))
 
     @cached_property
@@ -213,7 +201,6 @@ class Uplink:
 
     count: int
     of: I64
-    seconds: F64
     size: I64
     ack: Bool
 

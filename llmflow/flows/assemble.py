@@ -27,9 +27,10 @@ from llmflow.arrays import (
     ragged_index,
     run_counts,
     run_end_mask,
+    run_mask,
     run_starts,
 )
-from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP, PacketColumns
+from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP, Columns, PacketColumns
 from llmflow.flows.batch import EndReason, FlowBatch, FlowColumns, FlowOptions, FlowPackets
 from llmflow.flows.direction import initiator
 from llmflow.flows.keys import Endpoint, choose, key_hash
@@ -186,10 +187,37 @@ def _flow_starts(rows: _Held, options: FlowOptions) -> I64:
     return np.flatnonzero(begins).astype(np.int64, copy=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Slices(Columns):
+    """The slices that sorted rows form, flow by flow. A flow shorter than the timeout is one.
+
+    ``final``: the flow's last so far; ``alive``: its flow may go on; ``ended``: when its end is
+    known; ``leaves``: it is known; ``showed_end``: FIN or RST was seen up to its end.
+    """
+
+    first: I64
+    sizes: I64
+    final: Bool
+    origin: I64
+    number: I64
+    ended: I64
+    reason: I64
+    leaves: Bool
+    alive: Bool
+    showed_end: Bool
+    client_is_a: Bool
+    basis: U8
+
+
 def _assemble(
     rows: _Held, options: FlowOptions, clock: int, *, last: bool
 ) -> tuple[FlowBatch, _Held]:
     """Cut sorted rows into flows and slices; give those that have ended, and the rows to hold."""
+    slices = _cut(rows, options, clock, last=last)
+    return _release(rows, slices), _hold_back(rows, slices)
+
+
+def _cut(rows: _Held, options: FlowOptions, clock: int, *, last: bool) -> _Slices:
     n = len(rows)
     watermark = clock - options.ns("reorder")
     closings = np.concatenate([[0], np.cumsum(_is_closing(rows))])  # before each row, and in all
@@ -197,81 +225,95 @@ def _assemble(
     # Flows: when is each known to be over?
     flow_first = _flow_starts(rows, options)
     flow_next = np.append(flow_first[1:], n)
-    flow_last = flow_next - 1
     origin = np.where(rows.context[flow_first], rows.origin[flow_first], rows.time[flow_first])
     flow_closed = closings[flow_next] > closings[flow_first]
     silence = np.where(flow_closed, options.ns("closed_timeout"), options.ns("idle_timeout"))
-    over = rows.time[flow_last] + silence
+    over = rows.time[flow_next - 1] + silence
     # A reused port ends the flow before it at once.
-    heir = np.flatnonzero(rows.hash[flow_last[:-1]] == rows.hash[flow_first[1:]])
+    key = np.cumsum(run_mask(*_key_columns(rows)))
+    has_heir = ~run_end_mask(key[flow_first])
+    heir = np.flatnonzero(has_heir)
     over[heir] = np.minimum(over[heir], rows.time[flow_first[heir + 1]])
-    alive = (over > watermark) & (not last)
 
     # Slices of each flow, aligned to its start. A context row is a slice of its own: it stands for
     # slices that ended before the watermark, and everything that came later is behind that.
-    active = options.ns("active_timeout")
     flow_of = np.repeat(np.arange(len(flow_first)), flow_next - flow_first)
-    number = (rows.time - origin[flow_of]) // active
+    number = (rows.time - origin[flow_of]) // options.ns("active_timeout")
     first = run_starts(flow_of, number)
     sizes = run_counts(first, n)
-    tail = first + sizes - 1
     flow, number = flow_of[first], number[first]
     final = run_end_mask(flow)
-    slice_end = origin[flow] + (number + 1) * active
+    slice_end = origin[flow] + (number + 1) * options.ns("active_timeout")
     ended = np.where(final, np.minimum(slice_end, over[flow]), slice_end)
-    known = ended <= watermark
-    leaves = known | last
-    reason = np.where(
-        ended == slice_end,
-        EndReason.ACTIVE,
-        np.where(flow_closed[flow], EndReason.END_OF_FLOW, EndReason.IDLE),
-    )
-    reason[~known & (reason != EndReason.END_OF_FLOW)] = EndReason.FORCED
+    # A packet may still come at the watermark itself.
+    known = ended < watermark
+    by_silence = np.where(flow_closed[flow], EndReason.END_OF_FLOW, EndReason.IDLE)
+    reason = np.where(ended == slice_end, EndReason.ACTIVE, by_silence)
+    # What would end behind the last packet is cut off by the end of the capture.
+    cut_off = (ended > clock) & final & (reason != EndReason.END_OF_FLOW)
+    reason[cut_off] = EndReason.FORCED
 
     # Who began it: decided in the flow's first slice, inherited by the others.
     client_is_a, basis = initiator(rows, rows.forward, first)
     head = np.searchsorted(first, flow_first)
     resumed = rows.context[flow_first]
-    client_is_a = np.where(resumed, rows.client_is_a[flow_first], client_is_a[head])[flow]
-    basis = np.where(resumed, rows.basis[flow_first], basis[head])[flow]
+    return _Slices(
+        first,
+        sizes,
+        final,
+        origin[flow],
+        number,
+        ended,
+        reason,
+        leaves=known | last,
+        alive=((over >= watermark) & (not last))[flow],
+        showed_end=closings[first + sizes] > closings[flow_first[flow]],
+        client_is_a=np.where(resumed, rows.client_is_a[flow_first], client_is_a[head])[flow],
+        basis=np.where(resumed, rows.basis[flow_first], basis[head])[flow],
+    )
 
-    held = rows.take(np.repeat(~leaves, sizes))
-    next_leaves = np.zeros_like(leaves)
-    next_leaves[:-1] = leaves[1:] & ~final[:-1]
-    ghosts = np.flatnonzero(leaves & ~next_leaves & alive[flow])
-    if len(ghosts):
-        showed_end = closings[tail[ghosts] + 1] > closings[flow_first[flow[ghosts]]]
-        context = replace(
-            rows.take(tail[ghosts]),
-            flags=np.where(showed_end, FIN, 0).astype(np.uint8),
-            context=np.ones(len(ghosts), np.bool_),
-            origin=origin[flow[ghosts]],
-            client_is_a=client_is_a[ghosts],
-            basis=basis[ghosts],
-        )
-        held = _Held.concat([context, held])
 
-    out = np.flatnonzero(leaves & ~rows.context[first])
-    out = out[np.lexsort((rows.hash[first[out]], origin[flow[out]], ended[out]))]
-    opener = rows.take(first[out])
+def _hold_back(rows: _Held, slices: _Slices) -> _Held:
+    """The rows of slices that may go on, and a context row where earlier ones have left."""
+    held = rows.take(np.repeat(~slices.leaves, slices.sizes))
+    next_leaves = np.zeros_like(slices.leaves)
+    next_leaves[:-1] = slices.leaves[1:] & ~slices.final[:-1]
+    ghosts = slices.take(slices.leaves & ~next_leaves & slices.alive)
+    if not len(ghosts):
+        return held
+    context = replace(
+        rows.take(ghosts.first + ghosts.sizes - 1),
+        flags=np.where(ghosts.showed_end, FIN, 0).astype(np.uint8),
+        context=np.ones(len(ghosts), np.bool_),
+        origin=ghosts.origin,
+        client_is_a=ghosts.client_is_a,
+        basis=ghosts.basis,
+    )
+    return _Held.concat([context, held])
+
+
+def _release(rows: _Held, slices: _Slices) -> FlowBatch:
+    """The slices that have ended, in the order of their ends, with their packets."""
+    out = slices.take(slices.leaves & ~rows.context[slices.first])
+    out = out.take(np.lexsort((rows.hash[out.first], out.origin, out.ended)))
+    opener = rows.take(out.first)
     ends = _ends(opener)
     flows = FlowColumns(
-        np.cumsum(sizes[out]) - sizes[out],
-        sizes[out],
+        np.cumsum(out.sizes) - out.sizes,
+        out.sizes,
         *choose(opener.forward, *ends),
         *choose(opener.forward, *ends[::-1]),
         opener.protocol,
-        client_is_a[out],
-        basis[out],
-        origin[flow[out]],
-        number[out],
-        ended[out],
-        reason[out].astype(np.uint8),
+        out.client_is_a,
+        out.basis,
+        out.origin,
+        out.number,
+        out.ended,
+        out.reason.astype(np.uint8),
     )
-    packet = ragged_index(first[out], sizes[out])
-    p = rows.take(packet)
-    up = p.forward == np.repeat(client_is_a[out], sizes[out])
+    p = rows.take(ragged_index(out.first, out.sizes))
+    up = p.forward == np.repeat(out.client_is_a, out.sizes)
     packets = FlowPackets(
         p.time, up, p.protocol, p.flags, p.hint, p.ip_bytes, p.payload, p.seq, p.ack
     )
-    return FlowBatch(flows, packets), held
+    return FlowBatch(flows, packets)

@@ -6,6 +6,7 @@ demands, and no protection.
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from llmflow.capture.columns import IPV4_MAPPED
 _BASE64 = np.frombuffer(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8
 )
+# Protocols whose Community ID holds ports; that of ICMP, which holds types, is not made here.
+_PORTED = (6, 17, 132)
 _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -117,16 +120,16 @@ def _big_endian(column: NDArray[np.generic], dtype: str) -> U8:
     return column.astype(dtype).reshape(-1, 1).view(np.uint8)
 
 
-def _ordered_tuple(a: Endpoint, b: Endpoint, protocol: U8, *, v4: bool) -> U8:
-    """Bytes of addresses, protocol, padding and ports as in the Community ID specification."""
+def _ordered_tuple(a: Endpoint, b: Endpoint, protocol: U8, *, v4: bool, ports: bool) -> U8:
+    """Bytes of addresses, protocol, padding and any ports, as Community IDs are specified."""
     addresses = [
         _big_endian(part, ">u8")[:, 4:] if v4 else _big_endian(part, ">u8")
         for end in (a, b)
         for part in ((end.low,) if v4 else (end.high, end.low))
     ]
-    ports = [_big_endian(a.port, ">u2"), _big_endian(b.port, ">u2")]
     middle = np.stack([protocol, np.zeros_like(protocol)], axis=1)
-    return np.concatenate([*addresses, middle, *ports], axis=1)
+    both = [_big_endian(a.port, ">u2"), _big_endian(b.port, ">u2")] if ports else []
+    return np.concatenate([*addresses, middle, *both], axis=1)
 
 
 def identify(
@@ -153,11 +156,12 @@ def identify(
     flow = np.empty(len(start), "<U16")
     community = np.empty(len(start), "<U30")
     v4 = is_ipv4(a.high, a.low) & is_ipv4(b.high, b.low)
-    for four in (True, False):
-        rows = np.flatnonzero(v4 == four)
+    ported = np.isin(protocol, _PORTED)
+    for four, ports in itertools.product((True, False), repeat=2):
+        rows = np.flatnonzero((v4 == four) & (ported == ports))
         if not len(rows):
             continue
-        message = _ordered_tuple(a.take(rows), b.take(rows), protocol[rows], v4=four)
+        message = _ordered_tuple(a.take(rows), b.take(rows), protocol[rows], v4=four, ports=ports)
         seed = np.zeros((len(rows), 2), np.uint8)
         digest = sha1_block(np.concatenate([seed, message], axis=1))
         community[rows] = _base64(digest)

@@ -43,7 +43,6 @@ REQUEST_BYTES = 200  # excludes HTTP/2 WINDOW_UPDATE, PING and the like
 TURN_SILENCE = NANOSECOND // 2  # downlink silence around a request
 BURST_SILENCE = NANOSECOND  # uplink data further apart belongs to two bursts
 ONE_WAY_SILENCE = 2 * NANOSECOND
-EPISODE_SILENCE = 2 * NANOSECOND  # ends the streaming part of a reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,10 +149,16 @@ def _requests(p: FlowPackets, data: Data) -> I64:
     has_before = (before >= 0) & (flow[np.maximum(before, 0)] == flow[begins])
     has_after = (after < len(rows)) & (flow[np.minimum(after, len(rows) - 1)] == flow[begins])
     silence = time[np.minimum(after, len(rows) - 1)] - time[np.maximum(before, 0)]
-    asks = (size >= REQUEST_BYTES) & has_after & (~has_before | (silence >= TURN_SILENCE))
-    chosen = np.flatnonzero(asks)
+    alone = ~has_before | (silence >= TURN_SILENCE)
+    chosen = np.flatnonzero((size >= REQUEST_BYTES) & has_after & alone)
     # Of several bursts in one silence the last is the request.
     return rows[begins[chosen[run_end_mask(after[chosen])]]]
+
+
+def _is_hello(p: FlowPackets, rows: I64) -> Bool:
+    """Whether packets begin a TLS or QUIC handshake."""
+    hello: Bool = p.hint[rows] & (HINT_CLIENT_HELLO | HINT_QUIC_LONG) != 0
+    return hello
 
 
 def _one_way_cuts(p: FlowPackets, data: Data, flows: int) -> I64:
@@ -175,14 +180,16 @@ def find_turns(batch: FlowBatch, data: Data) -> Turns:
     p, n = batch.packets, len(batch.packets)
     requests = _requests(p, data)
     # A TLS or QUIC handshake is no request if one follows: it is the front of that turn.
-    hello = p.hint[requests] & (HINT_CLIENT_HELLO | HINT_QUIC_LONG) != 0
-    dropped = hello & ~run_end_mask(data.flow[requests])
-    fronted = np.zeros_like(dropped)
-    fronted[1:] = dropped[:-1]
-    requests, fronted = requests[~dropped], fronted[~dropped]
+    fronts = _is_hello(p, requests) & ~run_end_mask(data.flow[requests])
+    fronted = np.zeros_like(fronts)
+    fronted[1:] = fronts[:-1]
     cut = np.zeros(n, np.bool_)
-    cut[batch.flows.first] = True
     cut[requests[~fronted]] = True
+    # Packets without data in front of a flow's first data belong to its turn.
+    carries = np.flatnonzero(data.up | data.down)
+    cut[carries[run_mask(data.flow[carries])]] = False
+    cut[batch.flows.first] = True
+    requests = requests[~fronts]
     cut[_one_way_cuts(p, data, len(batch.flows))] = True
     row = np.flatnonzero(cut)
     turn_of = np.cumsum(cut) - 1
@@ -197,7 +204,9 @@ def find_turns(batch: FlowBatch, data: Data) -> Turns:
     flow = data.flow[row[has]]
     begin = run_starts(flow)
     number = np.arange(len(flow)) - np.repeat(begin, run_counts(begin, len(flow)))
-    reply, reply_last = down[starts], down[run_end_mask(turn_of[down])]
+    # The reply is what follows the request; a handshake in front of it is none.
+    reply = down[np.maximum(starts, np.searchsorted(down, request[has]))]
+    reply_last = down[run_end_mask(turn_of[down])]
     # Uplink data between the request and the reply, by differences of running totals.
     total = np.concatenate([[0], np.cumsum(np.where(data.up, data.new, 0))])
     size = total[reply] - total[request[has]]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
+import zipfile
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from llmflow.arrays import F64
 from llmflow.errors import ModelError
 
+_MOST_BYTES = 1 << 28  # unpacked
 _THIN_OUT = 4  # levels after which rows that have reached a leaf are dropped
 _ROWS = 8192  # rows evaluated at once: bounds memory, and keeps them in cache
 
@@ -26,20 +29,18 @@ _ROWS = 8192  # rows evaluated at once: bounds memory, and keeps them in cache
 class Forest:
     """Trees for one probability, as arrays over all nodes.
 
-    The children of a node are neighbours and lie behind it, so a walk is
-    ``node = left[node] + (value > threshold[node])`` and always ends. A leaf is its own left child
-    with an infinite threshold, so walks need no test for it.
+    The children of a node are neighbours and lie behind it, so a step of a walk is
+    ``node = left[node] + not (value <= threshold[node])`` and every walk ends. A leaf is its own
+    left child with an infinite threshold, so walks need no test for it.
 
     Parameters
     ----------
     roots : ndarray of int32, shape (trees + 1,)
         First node of each tree, and the number of all nodes.
-    depth : ndarray of int32, shape (trees,)
-        Longest walk of each tree.
     column : ndarray of int32, shape (nodes,)
         Feature a node asks about; plus the number of features where nulls go right.
     threshold : ndarray of float64, shape (nodes,)
-        Values above it go right.
+        Values at most this go left, others and NaN go right.
     left : ndarray of int32, shape (nodes,)
         Left child, counted from the tree's root.
     value : ndarray of float64, shape (nodes,)
@@ -47,7 +48,6 @@ class Forest:
     """
 
     roots: NDArray[np.int32]
-    depth: NDArray[np.int32]
     column: NDArray[np.int32]
     threshold: F64
     left: NDArray[np.int32]
@@ -57,11 +57,10 @@ class Forest:
     def compile(cls, estimator: Any) -> Forest:  # noqa: ANN401 - scikit-learn is not typed
         """Take the nodes out of a fitted scikit-learn forest of two classes."""
         trees = [_lay_out(m.tree_, estimator.n_features_in_) for m in estimator.estimators_]
-        sizes = [len(tree[1]) for tree in trees]
-        depth, column, threshold, left, value = zip(*trees, strict=True)
+        sizes = [len(tree[0]) for tree in trees]
+        column, threshold, left, value = zip(*trees, strict=True)
         return cls(
             np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
-            np.array(depth, np.int32),
             np.concatenate(column).astype(np.int32),
             np.concatenate(threshold),
             np.concatenate(left).astype(np.int32),
@@ -83,36 +82,39 @@ class Forest:
         out = np.zeros(len(values))
         single = values.astype(np.float32)  # as scikit-learn compares
         null = np.isnan(single)
-        # Twice the columns: nulls below every threshold in the first half, above in the second.
-        both = np.concatenate([np.where(null, -np.inf, single), np.where(null, np.inf, single)], 1)
+        # Twice the columns: nulls below every threshold in the first half, not in the second.
+        both = np.concatenate([np.where(null, -np.inf, single), single], axis=1)
         for start in range(0, len(values), _ROWS):
             block = np.ascontiguousarray(both[start : start + _ROWS])
-            for tree, depth in enumerate(self.depth.tolist()):
-                nodes = slice(self.roots[tree], self.roots[tree + 1])
-                leaf = self._walk(block, nodes, depth)
+            for root, end in itertools.pairwise(self.roots.tolist()):
+                nodes = slice(root, end)
+                leaf = self._walk(block, nodes)
                 out[start : start + len(block)] += self.value[nodes][leaf]
-        out /= len(self.depth)
+        out /= len(self.roots) - 1
         return out
 
-    def _walk(self, block: NDArray[np.float32], nodes: slice, depth: int) -> NDArray[np.intp]:
+    def _walk(self, block: NDArray[np.float32], nodes: slice) -> NDArray[np.intp]:
         """The leaf of one tree that each row of a block ends in."""
         column, left = self.column[nodes].astype(np.intp), self.left[nodes].astype(np.intp)
         threshold = self.threshold[nodes]
         flat, place = block.ravel(), np.arange(len(block)) * block.shape[1]
         node = np.zeros(len(block), np.intp)
         walking = np.arange(len(block))
-        for level in range(depth):
+        for level in itertools.count(1):
             at = node[walking]
-            if level % _THIN_OUT == 0 and level:
-                going = np.flatnonzero(threshold[at] < np.inf)
+            if level % _THIN_OUT == 0:
+                going = np.flatnonzero(left[at] != at)
                 at, walking = at[going], walking[going]
-            node[walking] = left[at] + (flat[place[walking] + column[at]] > threshold[at])
+                if not len(walking):
+                    break
+            node[walking] = left[at] + ~(flat[place[walking] + column[at]] <= threshold[at])
         return node
 
     def to_bytes(self) -> bytes:
         """The arrays as a compressed ``.npz``."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **self._arrays())
+        arrays: dict[str, Any] = self._arrays()
+        np.savez_compressed(buffer, **arrays)
         return buffer.getvalue()
 
     def digest(self) -> str:
@@ -135,47 +137,50 @@ class Forest:
             Not an ``.npz`` of these arrays, or nodes that contradict each other.
         """
         try:
-            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-                forest = cls(*(arrays[field.name] for field in fields(cls)))
-        except (ValueError, KeyError, OSError, EOFError, NotImplementedError) as error:
+            forest = cls(*_unpack(data, [field.name for field in fields(cls)]))
+        except Exception as error:  # noqa: BLE001 - numpy evaluates headers: any error may come
             raise ModelError(f"the trees cannot be read ({error})", where=where) from None
-        forest._check(features, where)
+        if not forest._is_sound(features):
+            raise ModelError("the trees contradict themselves", where=where, hint="train it again")
         return forest
 
-    def _check(self, features: int, where: str) -> None:
-        n = len(self.column)
-        kinds = [np.int32, np.int32, np.int32, np.float64, np.int32, np.float64]
+    def _is_sound(self, features: int) -> bool:
+        kinds = [np.int32, np.int32, np.float64, np.int32, np.float64]
         columns = list(self._arrays().values())
-        sound = (
-            all(c.ndim == 1 and c.dtype == kind for c, kind in zip(columns, kinds, strict=True))
-            and all(len(c) == n for c in columns[2:])
-            and len(self.depth) > 0
-            and len(self.roots) == len(self.depth) + 1
-            and self.roots[0] == 0
-            and self.roots[-1] == n
-            and bool((np.diff(self.roots) > 0).all())
-            and bool(((self.depth >= 0) & (self.depth <= n)).all())
-            and bool(((self.column >= 0) & (self.column < 2 * features)).all())
-            and self._children_are_inside()
-            and bool((~np.isnan(self.threshold)).all())
-            and bool(((self.value >= 0) & (self.value <= 1)).all())
-        )
-        if not sound:
-            raise ModelError("the trees contradict themselves", where=where, hint="train it again")
-
-    def _children_are_inside(self) -> bool:
-        sizes = np.diff(self.roots)
-        place = np.arange(len(self.left)) - np.repeat(self.roots[:-1], sizes)
+        if not all(c.ndim == 1 and c.dtype == k for c, k in zip(columns, kinds, strict=True)):
+            return False
+        n = len(self.column)
+        if len(self.roots) < 2 or any(len(c) != n for c in columns[1:]):  # noqa: PLR2004
+            return False
+        sizes = self.roots[1:].astype(np.int64) - self.roots[:-1]
+        if not (self.roots[0] == 0 and self.roots[-1] == n and (sizes > 0).all()):
+            return False
+        place = np.arange(n) - np.repeat(self.roots[:-1], sizes)
         leaf = (self.left == place) & np.isposinf(self.threshold)
-        inner = (self.left > place) & (self.left + 1 < np.repeat(sizes, sizes))
-        return bool((leaf | inner).all())
+        # Children lie behind their parent, so every walk ends.
+        inner = (self.left > place) & (self.left.astype(np.int64) + 1 < np.repeat(sizes, sizes))
+        return bool(
+            (leaf | inner).all()
+            and ((self.column >= 0) & (self.column < 2 * features)).all()
+            and (~np.isnan(self.threshold)).all()
+            and ((self.value >= 0) & (self.value <= 1)).all()
+        )
+
+
+def _unpack(data: bytes, names: list[str]) -> list[NDArray[Any]]:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > _MOST_BYTES:
+        raise ValueError(f"they claim {size} bytes")
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return [np.asarray(arrays[name]) for name in names]
 
 
 def _lay_out(
     tree: Any,  # noqa: ANN401
     features: int,
-) -> tuple[int, NDArray[Any], F64, NDArray[Any], F64]:
-    """One scikit-learn tree with siblings side by side: depth, column, threshold, left, value."""
+) -> tuple[NDArray[Any], F64, NDArray[Any], F64]:
+    """One scikit-learn tree with siblings side by side: column, threshold, left, value."""
     order = [np.zeros(1, np.int64)]  # old numbers, level by level
     while True:
         inner = order[-1][tree.children_left[order[-1]] >= 0]
@@ -189,7 +194,6 @@ def _lay_out(
     weights = tree.value[old, 0, :]
     null_right = ~tree.missing_go_to_left[old].astype(np.bool_)
     return (
-        len(order) - 1,
         np.where(leaf, 0, tree.feature[old] + features * null_right),
         np.where(leaf, np.inf, tree.threshold[old]),
         np.where(leaf, new[old], new[tree.children_left[old]]),

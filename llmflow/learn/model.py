@@ -37,7 +37,7 @@ from llmflow.features.extract import (
 )
 from llmflow.learn.forest import Forest
 
-FORMAT = 1
+FORMAT = 2
 # The only types beyond skops' own defaults that an estimator file may hold.
 TRUSTED = ("sklearn.tree._tree.Tree",)
 LLM_STREAM, OTHER, UNDECIDED = "llm-stream", "other", "undecided"
@@ -57,7 +57,8 @@ class Calibration:
 
     def apply(self, raw: F64) -> F64:
         """Calibrated probabilities of raw scores; NaN stays NaN."""
-        calibrated: F64 = 1.0 / (1.0 + np.exp(-(self.slope * raw + self.intercept)))
+        with np.errstate(over="ignore"):  # an infinite exponential is a score of 0
+            calibrated: F64 = 1.0 / (1.0 + np.exp(-(self.slope * raw + self.intercept)))
         return calibrated
 
 
@@ -190,6 +191,16 @@ def _dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401
     return out.getvalue()
 
 
+def _schema() -> dict[str, Any]:
+    """What a model is bound to."""
+    return {
+        "schema_hash": schema_hash(),
+        "features": list(MODEL_FEATURES),
+        "scales": list(SCALES),
+        "least_chunks": LEAST_CHUNKS,
+    }
+
+
 def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None:  # noqa: ANN401
     """Write a model folder: whole or not at all.
 
@@ -210,10 +221,7 @@ def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None
         "name": model.name,
         "model_id": model.model_id,
         "scikit_learn": sklearn.__version__,
-        "schema_hash": schema_hash(),
-        "features": list(MODEL_FEATURES),
-        "scales": list(SCALES),
-        "least_chunks": LEAST_CHUNKS,
+        **_schema(),
         "calibration": asdict(model.calibration),
         "threshold": model.threshold,
         "sha256": {"forest.npz": _sha256(forest), "estimator.skops": _sha256(fitted)},
@@ -269,33 +277,38 @@ def load_model(directory: Path | None = None) -> Model:
             where=where,
             hint="name a folder that `llmflow train` wrote",
         ) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError("model.json is not JSON", where=where, hint="train it again") from None
     try:
-        if about["format"] != FORMAT:
-            raise ModelError(
-                f"the model has format {about['format']}, this llmflow reads {FORMAT}",
-                where=where,
-                hint="train it again",
-            )
-        if about["schema_hash"] != schema_hash() or about["least_chunks"] != LEAST_CHUNKS:
-            raise ModelError(
-                "the model was trained on other features than this llmflow computes",
-                where=where,
-                hint="train it again, or use the llmflow it came with",
-            )
-        if about["sha256"]["forest.npz"] != _sha256(forest):
-            raise ModelError("forest.npz does not match its checksum", where=where)
-        trees = Forest.from_bytes(forest, features=len(MODEL_FEATURES), where=where)
-        numbers = [about["calibration"]["slope"], about["calibration"]["intercept"]]
-        slope, intercept, threshold = (float(x) for x in (*numbers, about["threshold"]))
-        return Model(
-            trees, Calibration(slope, intercept), threshold, str(about["name"]), about["facts"]
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        return _from_json(about, forest, where)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelError(
             f"model.json lacks or garbles {error}", where=where, hint="train it again"
         ) from None
+
+
+def _from_json(about: dict[str, Any], forest: bytes, where: str) -> Model:
+    if about["format"] != FORMAT:
+        raise ModelError(
+            f"the model has format {about['format']}, this llmflow reads {FORMAT}",
+            where=where,
+            hint="train it again",
+        )
+    if any(about[key] != value for key, value in _schema().items()):
+        raise ModelError(
+            "the model was trained on other features than this llmflow computes",
+            where=where,
+            hint="train it again, or use the llmflow it came with",
+        )
+    if about["sha256"]["forest.npz"] != _sha256(forest):
+        raise ModelError("forest.npz does not match its checksum", where=where)
+    trees = Forest.from_bytes(forest, features=len(MODEL_FEATURES), where=where)
+    slope, intercept = (float(about["calibration"][key]) for key in ("slope", "intercept"))
+    threshold = float(about["threshold"])
+    typed = isinstance(about["facts"], dict) and isinstance(about["name"], str)
+    if not (np.isfinite([slope, intercept]).all() and 0 <= threshold <= 1 and typed):
+        raise ValueError("calibration, threshold, name or facts")
+    return Model(trees, Calibration(slope, intercept), threshold, about["name"], about["facts"])
 
 
 def load_estimator(directory: Path) -> Any:  # noqa: ANN401

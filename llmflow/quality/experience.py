@@ -9,9 +9,10 @@ import numpy as np
 from llmflow.arrays import F64, row_sums
 from llmflow.capture.columns import Columns
 from llmflow.features.segments import Segments
+from llmflow.flows.batch import NANOSECOND
 
-STALL = 0.5  # s: a longer gap between chunks is a stall
-EPISODE_SILENCE = 2.0  # s: longer silences are not streaming
+STALL = NANOSECOND // 2  # a longer gap between chunks is a stall
+EPISODE_SILENCE = 2 * NANOSECOND  # longer silences are not streaming
 _FOLLOWERS = 3  # chunks that must follow the first token's chunk
 
 
@@ -56,11 +57,11 @@ def measure(replies: Segments) -> Experience:
     return Experience(
         ttft=_first_token(replies) + replies.per_turn(replies.turns.wait),
         chunks=down.chunks,
-        gap_p50=down.gap_quantiles[:, 1],
+        gap_p50=down.gap_quantiles[:, 1] / NANOSECOND,
         reply_seconds=down.duration,
         reply_bytes=down.bytes,
-        stream_seconds=row_sums(short, down.gap_of, n),
-        stall_seconds=row_sums(beyond, down.gap_of, n),
+        stream_seconds=row_sums(short, down.gap_of, n) / NANOSECOND,
+        stall_seconds=row_sums(beyond, down.gap_of, n) / NANOSECOND,
     )
 
 
@@ -74,6 +75,7 @@ def _first_token(replies: Segments) -> F64:
         for step in range(_FOLLOWERS):
             ahead = time[step + 1 : last + step + 1] - time[step : last + step]
             followed[:last] &= ahead <= EPISODE_SILENCE
+    start = replies.batch.packets.time[replies.turns.reply]
     out = np.full(len(replies), np.inf)
-    np.minimum.at(out, of[followed], time[followed])
+    np.minimum.at(out, of[followed], (time - start[of])[followed] / NANOSECOND)
     return np.where(np.isfinite(out), out, np.nan)

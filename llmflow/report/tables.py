@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from llmflow.arrays import F64, I64, U8, U64, row_sums
-from llmflow.capture.columns import PROTOCOLS, TCP, UDP
+from llmflow.capture.columns import ICMP, ICMPV6, PROTOCOLS
 from llmflow.flows.batch import NANOSECOND, EndReason, FlowBatch
 from llmflow.flows.direction import Basis
 from llmflow.flows.keys import identify, is_ipv4
@@ -140,8 +140,8 @@ def tabulate(
     label = verdicts(score, model.threshold, largest, down_packets == 0)
     turn_label = verdicts(turn_score, model.threshold, felt.chunks, np.zeros(len(turns), np.bool_))
     streaming = np.where(turn_label == LLM_STREAM, felt.stream_seconds, 0.0)
-    # The specification defines the Community ID of other protocols over fields not kept here.
-    no_community = (f.protocol != TCP) & (f.protocol != UDP)
+    # The Community ID of ICMP is made of types and codes, which are not kept.
+    no_community = (f.protocol == ICMP) | (f.protocol == ICMPV6)
 
     flow_columns = [
         pa.array(flow_id),
