@@ -14,10 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmflow.arrays import (
     I64,
@@ -27,46 +25,34 @@ from llmflow.arrays import (
     ragged_index,
     run_counts,
     run_end_mask,
-    run_mask,
     run_starts,
 )
-from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP, Columns, PacketColumns
+from llmflow.capture.columns import ACK, FIN, RST, SYN, Columns, PacketColumns
 from llmflow.flows.batch import EndReason, FlowBatch, FlowColumns, FlowOptions, FlowPackets
 from llmflow.flows.direction import initiator
-from llmflow.flows.keys import Endpoint, choose, key_hash
+from llmflow.flows.waiting import KeyTable, Waiting, by_key, wait
 
 _NEVER = -(1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
-class _Held(PacketColumns):
-    """Packets in waiting.
+class _Resumed(Columns):
+    """Flows that go on behind a context row, sorted by key: their start and their client."""
 
-    A *context* row stands for the part of a flow that has left as earlier slices: it is counted
-    nowhere, and keeps the flow's last time, its start, its client and whether it showed FIN or RST.
-    """
-
-    hash: U64
-    forward: Bool  # sent by endpoint a
-    context: Bool
+    key: U64
     origin: I64
     client_is_a: Bool
     basis: U8
 
-
-def _ends(p: PacketColumns) -> tuple[Endpoint, Endpoint]:
-    """Source and destination."""
-    return Endpoint(p.src_hi, p.src_lo, p.src_port), Endpoint(p.dst_hi, p.dst_lo, p.dst_port)
-
-
-def _hold(p: PacketColumns) -> _Held:
-    source, target = _ends(p)
-    forward = source.at_most(target)
-    a, b = choose(forward, source, target), choose(forward, target, source)
-    n = len(p)
-    none = [np.zeros(n, kind) for kind in (np.bool_, np.int64, np.bool_, np.uint8)]
-    columns = [*p.columns(), key_hash(*a, *b, p.protocol), forward, *none]
-    return _Held(*columns)
+    @classmethod
+    def empty(cls) -> _Resumed:
+        """No flows."""
+        return cls(
+            np.empty(0, np.uint64),
+            np.empty(0, np.int64),
+            np.empty(0, np.bool_),
+            np.empty(0, np.uint8),
+        )
 
 
 @dataclass(slots=True)
@@ -82,9 +68,11 @@ class FlowAssembler:
 
     options: FlowOptions = field(default_factory=FlowOptions)
     hold: int = 1 << 18
-    _waiting: list[_Held] = field(default_factory=list)
-    _fresh: int = 0  # packets in `_waiting` that no round has seen
-    _kept: int = 0
+    _kept: Waiting | None = None  # what earlier rounds left
+    _resumed: _Resumed = field(default_factory=_Resumed.empty)
+    _keys: KeyTable = field(default_factory=KeyTable.empty)
+    _fresh: list[tuple[Waiting, KeyTable]] = field(default_factory=list)
+    _new: int = 0  # packets in `_fresh`
     _clock: int = _NEVER
 
     def push(self, packets: PacketColumns) -> Iterator[FlowBatch]:
@@ -94,9 +82,9 @@ class FlowAssembler:
                 yield from self._round(last=True)
                 self._clock = int(part.time[0])
             self._clock = max(self._clock, int(part.time.max()))
-            self._waiting.append(_hold(part))
-            self._fresh += len(part)
-        if self._fresh >= max(self.hold, self._kept // 2):
+            self._fresh.append(wait(part))
+            self._new += len(part)
+        if self._new >= max(self.hold, 0 if self._kept is None else len(self._kept) // 2):
             yield from self._round(last=False)
 
     def finish(self) -> Iterator[FlowBatch]:
@@ -106,6 +94,9 @@ class FlowAssembler:
     def _epochs(self, packets: PacketColumns) -> Iterator[tuple[PacketColumns, bool]]:
         """Cut where the time steps back by more than the reorder window."""
         late, at, clock, steps_back = self.options.ns("reorder"), 0, self._clock, False
+        if len(packets) and packets.time.min() >= max(clock, int(packets.time.max())) - late:
+            yield packets, False
+            return
         size = 1024
         begin = 0
         while at < len(packets):
@@ -124,33 +115,32 @@ class FlowAssembler:
             yield packets.take(slice(begin, None)), steps_back
 
     def _round(self, *, last: bool) -> Iterator[FlowBatch]:
-        if not self._waiting:
+        parts = [] if self._kept is None else [self._kept]
+        if self._fresh:
+            numbers, self._keys = self._keys.intern(KeyTable.concat([k for _, k in self._fresh]))
+            before = 0
+            for rows, keys in self._fresh:
+                parts.append(replace(rows, key=numbers[before : before + len(keys)][rows.key]))
+                before += len(keys)
+        self._fresh, self._new, self._kept = [], 0, None
+        if not parts:
             return
-        rows = _sorted(_Held.concat(self._waiting))
-        self._waiting, self._fresh, self._kept = [], 0, 0
-        batch, kept = _assemble(rows, self.options, self._clock, last=last)
-        if len(kept):
-            self._waiting, self._kept = [kept], len(kept)
+        rows = _in_order(parts)
+        slices = _cut(rows, self._keys, self._resumed, self.options, self._clock, last=last)
+        batch = _release(rows, slices, self._keys)
+        self._kept, self._resumed = _hold_back(rows, slices)
+        self._keys = self._keys.keep(self._kept.key)
         if len(batch.flows):
             yield batch
 
 
-def _key_columns(rows: _Held) -> list[NDArray[Any]]:
-    source, target = _ends(rows)
-    a, b = choose(rows.forward, source, target), choose(rows.forward, target, source)
-    return [rows.hash, *a, *b, rows.protocol]
-
-
-def _sorted(rows: _Held) -> _Held:
-    """By key, then time, then position, with context rows in front of packets of the same time."""
-    order = np.lexsort((rows.position, ~rows.context, rows.time, rows.hash))
-    ordered = rows.take(order)
-    keys = _key_columns(ordered)
-    if len(run_starts(*keys)) != len(run_starts(keys[0])):
-        # Two keys share a hash: rare, and the full key decides.
-        full = (rows.position, ~rows.context, rows.time, *_key_columns(rows))
-        ordered = rows.take(np.lexsort(full))
-    return ordered
+def _in_order(parts: list[Waiting]) -> Waiting:
+    """All rows by key and time; column by column, so that few copies live at once."""
+    order = by_key(
+        np.concatenate([part.key for part in parts]), np.concatenate([part.time for part in parts])
+    )
+    columns = zip(*(part.columns() for part in parts), strict=True)
+    return Waiting(*(np.concatenate(column)[order] for column in columns))
 
 
 def _latest_before(marked: Bool, begin: I64) -> I64:
@@ -160,25 +150,19 @@ def _latest_before(marked: Bool, begin: I64) -> I64:
     return before
 
 
-def _is_closing(rows: _Held) -> Bool:
-    closing: Bool = (rows.protocol == TCP) & (rows.flags & (FIN | RST) != 0)
-    return closing
-
-
-def _flow_starts(rows: _Held, options: FlowOptions) -> I64:
+def _flow_starts(rows: Waiting, closing: Bool, options: FlowOptions) -> I64:
     """First rows of all flows, before slicing."""
     n = len(rows)
-    key_first = run_starts(*_key_columns(rows))
+    key_first = run_starts(rows.key)
     gap = np.diff(rows.time, prepend=rows.time[:1])
     gap[key_first] = 0
     idle = gap >= options.ns("idle_timeout")
     quiet = gap >= options.ns("closed_timeout")
-    opening = (rows.protocol == TCP) & (rows.flags & (SYN | ACK) == SYN) & ~rows.context
+    opening = (rows.flags & (SYN | ACK) == SYN) & ~rows.context
     # A candidate cuts if anything closed since the candidate before it. One that does not cut saw
     # nothing close since the flow began, so comparing with the latest candidate is enough.
     candidate = idle | quiet | opening
     candidate[key_first] = True
-    closing = _is_closing(rows)
     before: I64 = np.cumsum(closing) - closing
     key_begin = np.repeat(key_first, run_counts(key_first, n))
     closed = before > before[_latest_before(candidate, key_begin)]
@@ -197,6 +181,7 @@ class _Slices(Columns):
 
     first: I64
     sizes: I64
+    key_row: I64
     final: Bool
     origin: I64
     number: I64
@@ -209,30 +194,34 @@ class _Slices(Columns):
     basis: U8
 
 
-def _assemble(
-    rows: _Held, options: FlowOptions, clock: int, *, last: bool
-) -> tuple[FlowBatch, _Held]:
-    """Cut sorted rows into flows and slices; give those that have ended, and the rows to hold."""
-    slices = _cut(rows, options, clock, last=last)
-    return _release(rows, slices), _hold_back(rows, slices)
-
-
-def _cut(rows: _Held, options: FlowOptions, clock: int, *, last: bool) -> _Slices:
+def _cut(
+    rows: Waiting,
+    keys: KeyTable,
+    resumed: _Resumed,
+    options: FlowOptions,
+    clock: int,
+    *,
+    last: bool,
+) -> _Slices:
+    """Cut sorted rows into flows and slices, and tell which of them have ended."""
     n = len(rows)
     watermark = clock - options.ns("reorder")
-    closings = np.concatenate([[0], np.cumsum(_is_closing(rows))])  # before each row, and in all
+    closing = rows.flags & (FIN | RST) != 0
+    closings = np.concatenate([[0], np.cumsum(closing)])  # before each row, and in all
 
     # Flows: when is each known to be over?
-    flow_first = _flow_starts(rows, options)
+    flow_first = _flow_starts(rows, closing, options)
     flow_next = np.append(flow_first[1:], n)
-    origin = np.where(rows.context[flow_first], rows.origin[flow_first], rows.time[flow_first])
+    flow_key = rows.key[flow_first]
+    origin = rows.time[flow_first]
+    goes_on = np.flatnonzero(rows.context[flow_first])
+    earlier = resumed.take(np.searchsorted(resumed.key, flow_key[goes_on]))
+    origin[goes_on] = earlier.origin
     flow_closed = closings[flow_next] > closings[flow_first]
     silence = np.where(flow_closed, options.ns("closed_timeout"), options.ns("idle_timeout"))
     over = rows.time[flow_next - 1] + silence
     # A reused port ends the flow before it at once.
-    key = np.cumsum(run_mask(*_key_columns(rows)))
-    has_heir = ~run_end_mask(key[flow_first])
-    heir = np.flatnonzero(has_heir)
+    heir = np.flatnonzero(~run_end_mask(flow_key))
     over[heir] = np.minimum(over[heir], rows.time[flow_first[heir + 1]])
 
     # Slices of each flow, aligned to its start. A context row is a slice of its own: it stands for
@@ -254,12 +243,16 @@ def _cut(rows: _Held, options: FlowOptions, clock: int, *, last: bool) -> _Slice
     reason[cut_off] = EndReason.FORCED
 
     # Who began it: decided in the flow's first slice, inherited by the others.
-    client_is_a, basis = initiator(rows, rows.forward, first)
+    key_row = keys.find(flow_key)
+    ports = keys.a_port[key_row[flow]], keys.b_port[key_row[flow]]
+    client_is_a, basis = initiator(rows.flags, rows.hint, rows.forward, first, *ports)
     head = np.searchsorted(first, flow_first)
-    resumed = rows.context[flow_first]
+    client_is_a, basis = client_is_a[head], basis[head]
+    client_is_a[goes_on], basis[goes_on] = earlier.client_is_a, earlier.basis
     return _Slices(
         first,
         sizes,
+        key_row[flow],
         final,
         origin[flow],
         number,
@@ -268,42 +261,36 @@ def _cut(rows: _Held, options: FlowOptions, clock: int, *, last: bool) -> _Slice
         leaves=known | last,
         alive=((over >= watermark) & (not last))[flow],
         showed_end=closings[first + sizes] > closings[flow_first[flow]],
-        client_is_a=np.where(resumed, rows.client_is_a[flow_first], client_is_a[head])[flow],
-        basis=np.where(resumed, rows.basis[flow_first], basis[head])[flow],
+        client_is_a=client_is_a[flow],
+        basis=basis[flow],
     )
 
 
-def _hold_back(rows: _Held, slices: _Slices) -> _Held:
+def _hold_back(rows: Waiting, slices: _Slices) -> tuple[Waiting, _Resumed]:
     """The rows of slices that may go on, and a context row where earlier ones have left."""
     held = rows.take(np.repeat(~slices.leaves, slices.sizes))
     next_leaves = np.zeros_like(slices.leaves)
     next_leaves[:-1] = slices.leaves[1:] & ~slices.final[:-1]
     ghosts = slices.take(slices.leaves & ~next_leaves & slices.alive)
-    if not len(ghosts):
-        return held
-    context = replace(
-        rows.take(ghosts.first + ghosts.sizes - 1),
-        flags=np.where(ghosts.showed_end, FIN, 0).astype(np.uint8),
-        context=np.ones(len(ghosts), np.bool_),
-        origin=ghosts.origin,
-        client_is_a=ghosts.client_is_a,
-        basis=ghosts.basis,
-    )
-    return _Held.concat([context, held])
+    context = rows.take(ghosts.first + ghosts.sizes - 1)
+    context.flags[:] = np.where(ghosts.showed_end, FIN, 0)
+    context.context[:] = True
+    resumed = _Resumed(context.key, ghosts.origin, ghosts.client_is_a, ghosts.basis)
+    return Waiting.concat([context, held]), resumed
 
 
-def _release(rows: _Held, slices: _Slices) -> FlowBatch:
+def _release(rows: Waiting, slices: _Slices, keys: KeyTable) -> FlowBatch:
     """The slices that have ended, in the order of their ends, with their packets."""
     out = slices.take(slices.leaves & ~rows.context[slices.first])
-    out = out.take(np.lexsort((rows.hash[out.first], out.origin, out.ended)))
-    opener = rows.take(out.first)
-    ends = _ends(opener)
+    full = keys.take(out.key_row)
+    order = np.lexsort((*full.columns()[:0:-1], out.origin, out.ended))
+    out, full = out.take(order), full.take(order)
     flows = FlowColumns(
         np.cumsum(out.sizes) - out.sizes,
         out.sizes,
-        *choose(opener.forward, *ends),
-        *choose(opener.forward, *ends[::-1]),
-        opener.protocol,
+        *full.a,
+        *full.b,
+        full.protocol,
         out.client_is_a,
         out.basis,
         out.origin,
@@ -311,9 +298,16 @@ def _release(rows: _Held, slices: _Slices) -> FlowBatch:
         out.ended,
         out.reason.astype(np.uint8),
     )
-    p = rows.take(ragged_index(out.first, out.sizes))
-    up = p.forward == np.repeat(out.client_is_a, out.sizes)
+    at = ragged_index(out.first, out.sizes)
     packets = FlowPackets(
-        p.time, up, p.protocol, p.flags, p.hint, p.ip_bytes, p.payload, p.seq, p.ack
+        rows.time[at],
+        rows.forward[at] == np.repeat(out.client_is_a, out.sizes),
+        np.repeat(full.protocol, out.sizes),
+        rows.flags[at],
+        rows.hint[at],
+        rows.ip_bytes[at].astype(np.int64),
+        rows.payload[at].astype(np.int64),
+        rows.seq[at],
+        rows.ack[at],
     )
     return FlowBatch(flows, packets)

@@ -13,15 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmflow.arrays import I64, U8, U16, Bool
-from llmflow.capture.columns import (
-    ACK,
-    HINT_CLIENT_HELLO,
-    HINT_QUIC_LONG,
-    SYN,
-    TCP,
-    PacketColumns,
-)
+from llmflow.arrays import I64, U8, U16, Bool, run_mask
+from llmflow.capture.columns import ACK, HINT_CLIENT_HELLO, HINT_QUIC_LONG, SYN
 
 
 class Basis:
@@ -46,17 +39,22 @@ def is_service(port: U16) -> Bool:
     return known
 
 
-def initiator(packets: PacketColumns, forward: Bool, first: I64) -> tuple[Bool, U8]:
+def initiator(
+    flags: U8, hint: U8, forward: Bool, first: I64, a_port: U16, b_port: U16
+) -> tuple[Bool, U8]:
     """Tell the client of each run of packets.
 
     Parameters
     ----------
-    packets : PacketColumns
-        Packets of one flow after the other, each in order of time.
-    forward : ndarray of bool
+    flags, hint : ndarray of uint8, shape (packets,)
+        TCP flags (0 for other protocols) and ``HINT_*`` bits; one flow after the other, each in
+        order of time.
+    forward : ndarray of bool, shape (packets,)
         Whether a packet was sent by endpoint *a*.
     first : ndarray of int64, shape (runs,)
         Where the runs begin.
+    a_port, b_port : ndarray of uint16, shape (runs,)
+        Ports of the endpoints.
 
     Returns
     -------
@@ -64,27 +62,24 @@ def initiator(packets: PacketColumns, forward: Bool, first: I64) -> tuple[Bool, 
     basis : ndarray of uint8, shape (runs,)
         See :class:`Basis`.
     """
-    n = len(packets)
-    tcp = packets.protocol == TCP
-    handshake = packets.flags & (SYN | ACK)
-    opens = tcp & (handshake == SYN)
-    answers = tcp & (handshake == SYN | ACK)
-    leads = np.zeros(n, np.bool_)
-    leads[first] = True
-    hello = (packets.hint & HINT_CLIENT_HELLO != 0) | ((packets.hint & HINT_QUIC_LONG != 0) & leads)
-    service_source, service_target = is_service(packets.src_port), is_service(packets.dst_port)
+    handshake = flags & (SYN | ACK)
+    answers = handshake == SYN | ACK
+    hello = hint & HINT_CLIENT_HELLO != 0
+    hello[first] |= hint[first] & HINT_QUIC_LONG != 0
+    # Weakest rule first; a stronger one overwrites it.
+    client_is_a = forward[first].copy()
+    basis = np.full(len(first), Basis.FIRST_PACKET, np.uint8)
+    a_serves, b_serves = is_service(a_port), is_service(b_port)
+    one = a_serves != b_serves
+    client_is_a[one], basis[one] = b_serves[one], Basis.PORT
     rules = [
-        (opens | answers, forward ^ answers, Basis.SYN),
         (hello, forward, Basis.CLIENT_HELLO),
-        (leads & (service_source != service_target), forward ^ service_source, Basis.PORT),
-        (leads, forward, Basis.FIRST_PACKET),
+        ((handshake == SYN) | answers, forward ^ answers, Basis.SYN),
     ]
-    client_is_a = np.zeros(len(first), np.bool_)
-    basis = np.zeros(len(first), np.uint8)
-    index = np.arange(n)
-    for applies, sent_by_client_a, name in rules:
-        earliest = np.minimum.reduceat(np.where(applies, index, n), first)
-        decides = np.flatnonzero((earliest < n) & (basis == 0))
-        client_is_a[decides] = sent_by_client_a[earliest[decides]]
-        basis[decides] = name
+    for applies, by_a, name in rules:
+        rows = np.flatnonzero(applies)
+        run = np.searchsorted(first, rows, side="right") - 1
+        earliest = run_mask(run)
+        client_is_a[run[earliest]] = by_a[rows[earliest]]
+        basis[run[earliest]] = name
     return client_is_a, basis
