@@ -70,7 +70,10 @@ def _blocks(
     done, last = 0, False
     progress(source.head)
     while not last:
-        piece = source.stream.read(block_bytes)
+        try:
+            piece = source.stream.read(block_bytes)
+        except OSError as error:
+            raise CaptureError(f"cannot be read on ({error.strerror})", where=source.name) from None
         last = not piece
         block = source.pending + piece
         records, used, damage = source.framer.feed(block, last=last)

@@ -18,7 +18,7 @@ from llmflow.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from llmflow.engine.line import Line
+    from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import Model
 
 FORMATS = ("table", "jsonl", "csv", "parquet", "arrow")
@@ -49,7 +49,7 @@ def command(
 
     Exit code 3 says that some input was damaged or of an unknown kind; the rest is written.
     """
-    from llmflow.engine.line import Line
+    from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import load_model
     from llmflow.report.writers import format_of
 
@@ -61,29 +61,31 @@ def command(
         raise click.UsageError("--turns has no table; choose another -f")
     model = load_model(model_path)
     with reading_progress(captures) as progress:
-        line = Line(captures, options, progress=progress)
+        stream = FlowStream(captures, options, progress=progress)
         if form == "table":
-            _show(line, model, limit)
+            _show(stream, model, limit)
         else:
-            _write(line, model, output, form, turns=turns)
-    finish(line.account)
+            _write(stream, model, output, form, turns=turns)
+    finish(stream.account)
 
 
-def _show(line: Line, model: Model, limit: int) -> None:
+def _show(stream: FlowStream, model: Model, limit: int) -> None:
+    from llmflow.engine.line import classify
     from llmflow.report.terminal import Summary
 
     summary = Summary(limit)
-    for results in line.classify(model):
+    for results in classify(stream, model):
         summary.add(results.flows)
     summary.print()
 
 
-def _write(line: Line, model: Model, output: str | None, form: str, *, turns: bool) -> None:
+def _write(stream: FlowStream, model: Model, output: str | None, form: str, *, turns: bool) -> None:
+    from llmflow.engine.line import classify
     from llmflow.report.tables import FLOW_SCHEMA, TURN_SCHEMA
     from llmflow.report.writers import open_output, open_table
 
     with open_output(output) as sink:
         writer = open_table(sink, form, TURN_SCHEMA if turns else FLOW_SCHEMA)
-        for results in line.classify(model):
+        for results in classify(stream, model):
             writer.write(results.turns if turns else results.flows)
-        writer.close(run_metadata(line.options, model=model.model_id, input=line.input_digest))
+        writer.close(run_metadata(stream.options, model=model.model_id, input=stream.input_digest))

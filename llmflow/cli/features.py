@@ -48,19 +48,19 @@ def command(
     if not captures:
         raise click.UsageError("name captures, or ask for --list")
 
-    from llmflow.engine.line import Line
+    from llmflow.flows.stream import FlowStream
     from llmflow.report.features import feature_schema, feature_table
     from llmflow.report.writers import format_of, open_output, open_table
 
     options = take_flow_options(given)
     form = format_of(output, form) or "jsonl"
     with reading_progress(captures) as progress, open_output(output) as sink:
-        line = Line(captures, options, progress=progress)
+        stream = FlowStream(captures, options, progress=progress)
         writer = open_table(sink, form, feature_schema())
-        for step in line.assemble():
+        for step in stream.assemble():
             writer.write(feature_table(step.batch, step.data, step.turns, level))
-        writer.close(run_metadata(options, input=line.input_digest))
-    finish(line.account)
+        writer.close(run_metadata(options, input=stream.input_digest))
+    finish(stream.account)
 
 
 def _list() -> None:

@@ -1,92 +1,28 @@
-"""The straight line for one stream of captures: packets, flows, turns, features, scores, tables."""
+"""The straight line for one stream of captures: flows, turns, features, scores, tables."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
 
-from llmflow.capture.account import PacketAccount
-from llmflow.capture.reader import BLOCK_BYTES, Progress, read_packets
 from llmflow.features.extract import extract
 from llmflow.features.segments import cut_segments
-from llmflow.flows.assemble import FlowAssembler
-from llmflow.flows.batch import FlowBatch, FlowOptions
-from llmflow.flows.turns import Data, Turns, find_data, find_turns
+from llmflow.flows.stream import FlowStream
 from llmflow.learn.model import Model
 from llmflow.quality.experience import measure
 from llmflow.report.tables import Results, tabulate
 
 
-@dataclass(frozen=True, slots=True)
-class Assembled:
-    """A batch of finished flows, what their packets carry, and their turns."""
-
-    batch: FlowBatch
-    data: Data
-    turns: Turns
-
-
-@dataclass(slots=True)
-class Line:
-    """Reads captures as one stream and carries them along the line.
+def classify(stream: FlowStream, model: Model) -> Iterator[Results]:
+    """Label the flows and turns of a stream, batch by batch, as the flows end.
 
     Parameters
     ----------
-    captures : sequence of str or Path
-    options : FlowOptions
-    block_bytes : int
-        Read at once; does not change results.
-    progress : callable
-        Called with the bytes read since the last call.
-
-    Attributes
-    ----------
-    account : PacketAccount
-        What became of every packet; complete when an iteration has ended.
+    stream : FlowStream
+        Its ``account`` is complete when the iteration has ended.
+    model : Model
     """
-
-    captures: Sequence[str | Path]
-    options: FlowOptions = field(default_factory=FlowOptions)
-    block_bytes: int = BLOCK_BYTES
-    progress: Progress = lambda _: None
-    account: PacketAccount = field(default_factory=PacketAccount)
-    _times: hashlib.blake2b = field(default_factory=hashlib.blake2b)
-    _sizes: hashlib.blake2b = field(default_factory=hashlib.blake2b)
-
-    @property
-    def input_digest(self) -> str:
-        """BLAKE2b over times and lengths of all decoded packets.
-
-        Names the input whatever files, compression or blocks it came in.
-        """
-        both = self._times.digest() + self._sizes.digest()
-        return hashlib.blake2b(both, digest_size=16).hexdigest()
-
-    def assemble(self) -> Iterator[Assembled]:
-        """Yield the flows of the captures, batch by batch, as they end."""
-        assembler = FlowAssembler(self.options)
-        blocks = read_packets(
-            self.captures, self.account, block_bytes=self.block_bytes, progress=self.progress
-        )
-        for packets in blocks:
-            self._times.update(packets.time.tobytes())
-            self._sizes.update(packets.ip_bytes.tobytes())
-            for batch in assembler.push(packets):
-                yield _with_turns(batch)
-        for batch in assembler.finish():
-            yield _with_turns(batch)
-
-    def classify(self, model: Model) -> Iterator[Results]:
-        """Yield the labelled flows and turns of the captures, batch by batch."""
-        for step in self.assemble():
-            features = extract(step.batch, step.data, step.turns)
-            raw = model.score_turns(features, len(step.turns))
-            replies = cut_segments(step.batch, step.data, step.turns, "turn")
-            yield tabulate(step.batch, step.data, step.turns, measure(replies), model, raw)
-
-
-def _with_turns(batch: FlowBatch) -> Assembled:
-    data = find_data(batch)
-    return Assembled(batch, data, find_turns(batch, data))
+    for step in stream.assemble():
+        features = extract(step.batch, step.data, step.turns)
+        raw = model.score_turns(features, len(step.turns))
+        replies = cut_segments(step.batch, step.data, step.turns, "turn")
+        yield tabulate(step.batch, step.data, step.turns, measure(replies), model, raw)

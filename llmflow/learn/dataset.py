@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from llmflow.arrays import F64, I64, Bool, row_sums
 from llmflow.capture.columns import Columns
-from llmflow.engine.line import Assembled, Line
 from llmflow.errors import CaptureError, LabelError
 from llmflow.features.extract import SegmentFeatures, extract
 from llmflow.flows.batch import NANOSECOND, FlowOptions
+from llmflow.flows.stream import Assembled, FlowStream
 from llmflow.learn.labels import ConnectionKey, LabelledCapture, connection_key
 from llmflow.learn.model import combine_segments, combine_turns
 
@@ -101,7 +101,7 @@ def _extract_capture(job: tuple[LabelledCapture, FlowOptions]) -> _Part | str:
     segments: list[SegmentFeatures] = []
     turns_before = 0
     try:
-        for step in Line([labelled.path], options).assemble():
+        for step in FlowStream([labelled.path], options).assemble():
             of_flow = np.full(len(step.batch.flows), -1, np.int64)
             f, p = step.batch.flows, step.batch.packets
             down = row_sums(step.data.down, step.data.flow, len(f)).astype(np.int64)

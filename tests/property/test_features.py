@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from llmflow.arrays import F64
 from llmflow.capture.columns import TCP
-from llmflow.engine.line import Line
 from llmflow.features.extract import FEATURES, FLOW, LEAST_CHUNKS, MODEL_FEATURES, SCALES, extract
 from llmflow.features.registry import compute
 from llmflow.features.segments import Segments, cut_segments
 from llmflow.flows.batch import NANOSECOND as SECOND
 from llmflow.flows.batch import FlowBatch
+from llmflow.flows.stream import FlowStream
 from llmflow.flows.turns import Data, Turns, find_data, find_turns
 from tests.reference import (
     REFERENCES,
@@ -62,7 +62,7 @@ def from_recipes(given_recipes: Recipes) -> list[Pair]:
 def from_capture(capture: Path) -> list[Pair]:
     return [
         pair
-        for step in Line([capture]).assemble()
+        for step in FlowStream([capture]).assemble()
         for pair in pairs_of(step.batch, step.data, step.turns)
     ]
 
@@ -170,7 +170,7 @@ def test_columns_are_the_kernels_in_order(capture: Path) -> None:
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_only_segments_with_evidence_are_extracted(capture: Path) -> None:
     """A model is asked about segments of at least eight chunks, of its three scales, no others."""
-    for step in Line([capture]).assemble():
+    for step in FlowStream([capture]).assemble():
         features = extract(step.batch, step.data, step.turns)
         expected = [
             (scale, segment.turn)
