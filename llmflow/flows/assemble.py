@@ -123,7 +123,7 @@ class FlowAssembler:
                 parts.append(replace(rows, key=numbers[before : before + len(keys)][rows.key]))
                 before += len(keys)
         self._fresh, self._new, self._kept = [], 0, None
-        if not parts:
+        if not any(map(len, parts)):
             return
         rows = _in_order(parts)
         slices = _cut(rows, self._keys, self._resumed, self.options, self._clock, last=last)

@@ -23,7 +23,6 @@ from llmflow.capture.columns import (
 )
 from llmflow.flows.batch import EndReason, FlowBatch, FlowOptions
 from llmflow.flows.direction import Basis, is_service
-from llmflow.flows.keys import key_hash
 from tests.builders import SECOND, START, Packet, assemble
 
 OPTIONS = FlowOptions(idle_timeout=12, active_timeout=14, closed_timeout=4, reorder=3)
@@ -52,13 +51,6 @@ class Slice(NamedTuple):
 def key_of(packet: Packet) -> Key:
     a, b = sorted([packet.source, packet.target])
     return a, b, packet.protocol
-
-
-def hash_of(key: Key) -> int:
-    """Flows that end and begin together leave in the order of this hash."""
-    low = (1 << 64) - 1
-    parts = [x for end in key[:2] for x in (end[0] >> 64, end[0] & low, end[1])]
-    return int(key_hash(*(np.array([x], np.uint64) for x in [*parts, key[2]]))[0])
 
 
 def epochs(packets: Sequence[Packet]) -> list[tuple[list[Numbered], int]]:
@@ -154,7 +146,7 @@ def reference(packets: Sequence[Packet]) -> list[Slice]:
             for i, flow in enumerate(flows):
                 heir = flows[i + 1][0][1].time if i + 1 < len(flows) else None
                 found += slices_of_flow(key, flow, heir, clock)
-        out += sorted(found, key=lambda s: (s.ended, s.origin, hash_of(s.key)))
+        out += sorted(found, key=lambda s: (s.ended, s.origin, s.key))
     return out
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmflow.capture.columns import ACK, FIN, RST, SYN, UDP, PacketColumns
-from llmflow.flows import assemble as module
+from llmflow.flows import waiting as module
 from llmflow.flows.assemble import FlowAssembler
 from llmflow.flows.batch import EndReason, FlowBatch, FlowOptions
 from llmflow.flows.direction import Basis
