@@ -16,6 +16,8 @@ DAMAGE = frozenset(
 )
 
 NOT_IP = "not-ip"  # ARP, LLDP, spanning tree, …
+ENCRYPTED = "encrypted"  # the link layer is: WLAN, MACsec
+TOO_DEEP = "too-many-layers"  # tags and tunnels without end, and no IP among the first of them
 FRAGMENT = "later-fragment"  # no ports in it
 
 
