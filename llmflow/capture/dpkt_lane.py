@@ -50,8 +50,10 @@ def _walk(packet: Packet, link: int, tunnels: Tunnels) -> None:
         raise SkipError(TOO_DEEP)
 
 
-def _decode(frame: bytes, wire: int, link: int, tunnels: Tunnels) -> tuple[int, ...]:
-    """Fields of PacketColumns from `src_hi` to `tunnel_id`."""
+def _decode(frame: bytes, wire: int, time: int, link: int, tunnels: Tunnels) -> tuple[int, ...]:
+    """Fields of PacketColumns from `time` to `tunnel_id`."""
+    if time < 0:
+        raise SkipError(MALFORMED)
     if link not in LINKS:
         raise SkipError(UNKNOWN_LINK_TYPE)
     packet = Packet(frame, wire)
@@ -72,7 +74,7 @@ def _decode(frame: bytes, wire: int, link: int, tunnels: Tunnels) -> tuple[int, 
         protocol, data, length - header, fragment=packet.fragment
     )
     return (
-        *ends, sport, dport, protocol, flags, length, payload, *rest,
+        time, *ends, sport, dport, protocol, flags, length, payload, *rest,
         vlan, vlan_inner, tunnel, tunnel_id,
     )  # fmt: skip
 
@@ -106,9 +108,8 @@ def decode(
     columns = (column.tolist() for column in fields)
     for number, (offset, captured, wire, time, link) in enumerate(zip(*columns, strict=True)):
         try:
-            if time < 0:
-                raise SkipError(MALFORMED)
-            row = _decode(block[offset : offset + captured], max(wire, captured), link, tunnels)
+            frame = block[offset : offset + captured]
+            row = _decode(frame, max(wire, captured), time, link, tunnels)
         except SkipError as reason:
             skipped[str(reason)] += 1
         except dpkt.NeedData:
@@ -116,5 +117,5 @@ def decode(
         except _BROKEN:
             skipped[MALFORMED] += 1
         else:
-            rows.append((time, *row, position + number))
+            rows.append((*row, position + number))
     return PacketColumns.from_rows(rows), skipped

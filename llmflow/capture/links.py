@@ -1,7 +1,6 @@
 """Link layers: from the first byte of a frame to the kind of what it carries.
 
-LINKTYPE_ numbers are those of tcpdump.org/linktypes.html. ``NAMES`` has a name for every number that
-is decoded and for those often met that carry no IP.
+LINKTYPE_ numbers are those of tcpdump.org/linktypes.html.
 """
 
 from __future__ import annotations
@@ -276,7 +275,7 @@ def _juniper(kind: int) -> Layer:
     return layer
 
 
-# number -> (name, layer); a layer of None is known to carry no IP that we decode.
+# number -> (name, layer)
 LINKS: dict[int, tuple[str, Layer]] = {
     0: ("null (BSD loopback)", _null),
     1: ("Ethernet", ethernet),

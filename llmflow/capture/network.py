@@ -156,38 +156,48 @@ def _hint(protocol: int, payload: bytes) -> int:
     return 0
 
 
+def _tcp(data: bytes, length: int, *, fragment: bool) -> tuple[int, ...]:
+    if fragment and 8 <= length < 20 and len(data) >= 8:
+        return *struct.unpack_from(">HH", data), 0, 0, 0, 0, 0, 0
+    if len(data) < 20:
+        raise SkipError(TRUNCATED_PACKET if length >= 20 else MALFORMED)
+    tcp = dpkt.tcp.TCP(data)
+    payload = length - tcp.off * 4
+    if payload < 0:
+        if not fragment:
+            raise SkipError(MALFORMED)
+        payload = 0
+    hint = _hint(TCP, tcp.data)
+    return tcp.sport, tcp.dport, tcp.flags & 0xFF, payload, tcp.seq, tcp.ack, tcp.win, hint
+
+
+def _udp(data: bytes, length: int) -> tuple[int, ...]:
+    if len(data) < 8:
+        raise SkipError(TRUNCATED_PACKET if length >= 8 else MALFORMED)
+    udp = dpkt.udp.UDP(data)
+    if udp.ulen and udp.ulen < 8:
+        raise SkipError(MALFORMED)
+    # A length of 0 is a jumbogram or an offloaded one (RFC 2675): the IP length rules.
+    payload = min(udp.ulen or length, length) - 8
+    return udp.sport, udp.dport, 0, payload, 0, 0, 0, _hint(UDP_PROTOCOL, udp.data)
+
+
+def _ports(data: bytes, length: int, smallest: int) -> tuple[int, ...]:
+    if len(data) < smallest:
+        raise SkipError(TRUNCATED_PACKET if length >= smallest else MALFORMED)
+    return *struct.unpack_from(">HH", data), 0, 0, 0, 0, 0, 0
+
+
 def transport(protocol: int, data: bytes, length: int, *, fragment: bool) -> tuple[int, ...]:
     """(ports, flags, payload, seq, ack, window, hint) of a transport header.
 
     ``length`` is what ``data`` had on the wire. The first of several fragments may end inside the
     header, which then gives its ports only.
     """
-    if fragment and protocol == TCP and 8 <= length < 20 and len(data) >= 8:
-        return *struct.unpack_from(">HH", data), 0, 0, 0, 0, 0, 0
     if protocol == TCP:
-        if len(data) < 20:
-            raise SkipError(TRUNCATED_PACKET if length >= 20 else MALFORMED)
-        tcp = dpkt.tcp.TCP(data)
-        payload = length - tcp.off * 4
-        if payload < 0:
-            if not fragment:
-                raise SkipError(MALFORMED)
-            payload = 0
-        hint = _hint(TCP, tcp.data)
-        return tcp.sport, tcp.dport, tcp.flags & 0xFF, payload, tcp.seq, tcp.ack, tcp.win, hint
+        return _tcp(data, length, fragment=fragment)
     if protocol == UDP_PROTOCOL:
-        if len(data) < 8:
-            raise SkipError(TRUNCATED_PACKET if length >= 8 else MALFORMED)
-        udp = dpkt.udp.UDP(data)
-        if udp.ulen and udp.ulen < 8:
-            raise SkipError(MALFORMED)
-        # A length of 0 is a jumbogram or an offloaded one (RFC 2675): the IP length rules.
-        payload = min(udp.ulen or length, length) - 8
-        return udp.sport, udp.dport, 0, payload, 0, 0, 0, _hint(UDP_PROTOCOL, udp.data)
+        return _udp(data, length)
     if protocol in (SCTP, DCCP, UDP_LITE):
-        smallest = 8 if protocol == UDP_LITE else 12
-        if len(data) < smallest:
-            raise SkipError(TRUNCATED_PACKET if length >= smallest else MALFORMED)
-        source, target = struct.unpack_from(">HH", data)
-        return source, target, 0, 0, 0, 0, 0, 0
+        return _ports(data, length, 8 if protocol == UDP_LITE else 12)
     return 0, 0, 0, 0, 0, 0, 0, 0
