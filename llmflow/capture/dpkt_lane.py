@@ -34,7 +34,7 @@ LINKS = frozenset(links.LINKS)
 LAYERS: dict[int, Layer] = {**links.LAYERS, **tags.LAYERS, **tunnels.LAYERS}
 
 # What dpkt or a read behind the end can raise: dpkt trusts the lengths inside headers.
-_BROKEN = (dpkt.Error, struct.error, IndexError, ValueError, KeyError, AttributeError)
+_BROKEN = (dpkt.Error, struct.error, IndexError, ValueError)
 
 
 def _walk(packet: Packet, link: int, tunnels: Tunnels) -> None:

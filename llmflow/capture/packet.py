@@ -24,6 +24,8 @@ LINK = 0x20000
 IPV4, IPV6 = 0x0800, 0x86DD
 MPLS, MPLS_UPSTREAM, NSH = 0x8847, 0x8848, 0x894F
 
+PADDING = 64  # bytes, at most, behind an IP packet in a frame
+
 Layer = Callable[["Packet", int], tuple[int, int]]
 
 
@@ -64,18 +66,21 @@ class Packet:
         IP packet, length of its headers, where it begins, and the four fields above as they stood.
     fragment : bool
         Whether that IP packet is the first of several fragments.
+    limit : int
+        Where the UDP datagram ends that is taken for a tunnel by its port; 0 outside of such.
     """
 
     __slots__ = (
         "fragment",
         "frame",
+        "limit",
         "network",
         "tunnel",
         "tunnel_id",
         "vlan",
         "vlan_inner",
         "wire",
-    )
+    )  # fmt: skip
 
     def __init__(self, frame: bytes, wire: int) -> None:
         self.frame = frame
@@ -83,6 +88,7 @@ class Packet:
         self.vlan = self.vlan_inner = self.tunnel = self.tunnel_id = 0
         self.network: tuple[int, ...] | None = None
         self.fragment = False
+        self.limit = 0
 
     def need(self, end: int) -> None:
         """Refuse a frame with fewer than ``end`` bytes: cut by the capture, or never there."""
@@ -113,6 +119,15 @@ class Packet:
         """Little-endian 32-bit number at ``at``."""
         self.need(at + 4)
         return int.from_bytes(self.frame[at : at + 4], "little")
+
+    def fits(self, end: int) -> None:
+        """Refuse an IP packet that does not fill the datagram it is supposed to be tunnelled in.
+
+        A port says little: what another application sends from it must not pass for IP. Ethernet
+        may leave padding and a checksum behind the packet.
+        """
+        if self.limit and not 0 <= self.limit - end <= PADDING:
+            raise SkipError(MALFORMED)
 
     def enter(self, tunnel: int, number: int) -> None:
         """Note that what follows lies in a tunnel."""

@@ -61,6 +61,9 @@ def udp(packet: Packet, at: int) -> tuple[int, int]:
     kind = PORTS.get(frame[at + 2] << 8 | frame[at + 3])
     if kind is None:
         kind = PORTS.get(frame[at] << 8 | frame[at + 1], DONE)
+    if kind and packet.network:
+        length, start = packet.network[5], packet.network[7]
+        packet.limit = 0 if packet.fragment else start + length
     return kind, at + 8
 
 
@@ -149,7 +152,8 @@ def ipcomp(packet: Packet, at: int) -> tuple[int, int]:
         return DONE, at
     packet.enter(Tunnel.IPCOMP, 0)
     packet.frame = inner
-    packet.wire = max(len(inner), packet.wire)
+    packet.wire = len(inner)
+    packet.limit = 0
     return IP, 0
 
 
@@ -158,8 +162,8 @@ def gtp(packet: Packet, at: int) -> tuple[int, int]:
     flags = packet.u8(at)
     if packet.u8(at + 1) != 255 or not flags & 0x10:
         return DONE, at
-    if flags >> 5 == 0:  # GSM 09.60: 20 bytes
-        packet.enter(Tunnel.GTP_U, packet.u16(at + 8))
+    if flags >> 5 == 0:  # GSM 09.60: 20 bytes, with a flow label
+        packet.enter(Tunnel.GTP_U, packet.u16(at + 6))
         return IP, at + 20
     if flags >> 5 != 1:
         return DONE, at
