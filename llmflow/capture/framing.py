@@ -112,7 +112,7 @@ class PcapFramer:
     link: int
     limit: int
     header: int = 16
-    clock: int | None = None  # seconds of the latest good record
+    latest: int | None = None  # seconds of the latest record
     lost: bool = False  # between a damaged place and the next good record
 
     HEADER = 24
@@ -146,22 +146,39 @@ class PcapFramer:
             if at + size > end:
                 break
             seconds, fraction, captured, wire = header.unpack_from(block, at)
-            if captured > self.limit:
-                damage.append(Damage(DAMAGED_RECORD, at, f"a record claims {captured} bytes"))
-                at, self.lost = at + 1, True
-                continue
-            if at + size + captured > end:
-                if not last:
+            strange = captured > wire or fraction * tick >= NANOSECOND
+            strange = strange or abs(seconds - (self.latest or seconds)) > resync.DAY
+            if strange or captured > self.limit or at + size + captured > end:
+                wrong, wait = self._doubt(block, at, captured, strange=strange, last=last)
+                if wait:
                     break
-                damage.append(Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record"))
-                at, self.lost = at + 1, True
-                continue
+                if wrong:
+                    damage.append(wrong)
+                    at, self.lost = at + 1, True
+                    continue
             rows.append((at + size, captured, wire, seconds * NANOSECOND + fraction * tick, link))
-            self.clock = seconds
+            self.latest = seconds
             at += size + captured
         if last and not self.lost and at < end:
             damage.append(Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record"))
         return Records.from_rows(rows), at, damage
+
+    def _doubt(
+        self, block: bytes, at: int, captured: int, *, strange: bool, last: bool
+    ) -> tuple[Damage | None, bool]:
+        """What is wrong with a record, if anything; whether more bytes are needed to tell.
+
+        Some writers put strange numbers into records; so does a wrong length that would swallow
+        other records. Where the record leads to another, it is believed.
+        """
+        if captured > self.limit:
+            return Damage(DAMAGED_RECORD, at, f"a record claims {captured} bytes"), False
+        if at + self.header + captured > len(block):
+            return Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record"), not last
+        proven = not strange or resync.leads_on(self, block, at, last=last)
+        if proven is False:
+            return Damage(DAMAGED_RECORD, at, "a record that leads to no other"), False
+        return None, proven is None
 
     def interfaces(self) -> list[str]:
         """See :meth:`Framer.interfaces`."""

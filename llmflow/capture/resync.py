@@ -1,7 +1,7 @@
 """Finding the next record behind a damaged place.
 
 A place is believed only if it begins a chain: for pcap several record headers, each where the one
-before says, all of plausible times and lengths; for pcapng a block whose two lengths agree, with
+before says, of plausible lengths and like times; for pcapng a block whose two lengths agree, with
 another block behind it. The end of the file ends a chain. What is believed hangs on the bytes of
 the file alone, so it is the same wherever blocks of reading are cut.
 """
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 CHAIN = 4  # records that must follow each other
 _WINDOW = 1 << 16
 _LARGEST = 1 << 18  # bytes of a record or block while looking: what has to be kept stays small
-_DAY = 86_400
+DAY = 86_400  # seconds
+NANOSECOND = 1_000_000_000
 
 # Sections, interfaces, packets, names, statistics, journal, secrets, custom, process events.
 _BLOCKS = frozenset({0x0A0D0D0A, 1, 2, 3, 4, 5, 6, 9, 10, 0xBAD, 0x40000BAD, 0x80000001})
@@ -36,24 +37,33 @@ def _words(octets: U8, order: str, offset: int, count: int) -> I64:
     return value
 
 
-def _pcap_header(framer: PcapFramer, block: bytes, at: int) -> int:
-    """Length of a plausible record at ``at``, its header included; 0 if it is none."""
-    seconds, fraction, captured, wire = struct.unpack_from(framer.order + "IIII", block, at)
-    near = framer.clock is None or abs(seconds - framer.clock) <= _DAY
-    good = 0 < captured <= min(wire, _LARGEST) and fraction * framer.tick < 1_000_000_000
-    return framer.header + captured if near and good else 0
-
-
 def _chained(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> bool | None:
     """Whether a chain of records begins at ``at``; None if the block is too short to say."""
+    before = None
     for _ in range(CHAIN):
         if at + framer.header > len(block):
             return at == len(block) if last else None
-        size = _pcap_header(framer, block, at)
-        if not size:
+        seconds, fraction, captured, wire = struct.unpack_from(framer.order + "IIII", block, at)
+        if not 0 < captured <= min(wire, _LARGEST) or fraction * framer.tick >= NANOSECOND:
             return False
-        at += size
+        if before is not None and abs(seconds - before) > DAY:
+            return False
+        at, before = at + framer.header + captured, seconds
     return True
+
+
+def leads_on(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> bool | None:
+    """Whether behind the strange record at ``at`` the file ends or a plausible one lies.
+
+    None if the block is too short to say.
+    """
+    seconds, _, captured, _ = struct.unpack_from(framer.order + "IIII", block, at)
+    after = at + framer.header + captured
+    if after + framer.header > len(block):
+        return True if last else None
+    following, fraction, size, wire = struct.unpack_from(framer.order + "IIII", block, after)
+    usual = 0 < size <= min(wire, _LARGEST) and fraction * framer.tick < NANOSECOND
+    return bool(usual or (abs(following - seconds) <= DAY and size <= framer.limit))
 
 
 def find_pcap(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> tuple[int, bool]:
@@ -68,15 +78,19 @@ def find_pcap(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> tuple
     """
     end = len(block)
     octets = np.frombuffer(block, np.uint8)
+    # Read 4 bytes too late, headers make a chain as well: the fraction passes for seconds. Seconds
+    # since 1970 are larger than any fraction, unless the capture counts from 0.
+    floor = NANOSECOND // framer.tick
+    if framer.latest is not None and framer.latest < floor:
+        floor = 0
     while at + framer.header <= end:
         count = min(_WINDOW, end - at - framer.header + 1)
         window = octets[at : at + count + 15]
         captured = _words(window, framer.order, 8, count)
         wire = _words(window, framer.order, 12, count)
         good = (captured > 0) & (captured <= _LARGEST) & (captured <= wire)
-        good &= _words(window, framer.order, 4, count) * framer.tick < 1_000_000_000
-        if framer.clock is not None:
-            good &= abs(_words(window, framer.order, 0, count) - framer.clock) <= _DAY
+        good &= _words(window, framer.order, 4, count) * framer.tick < NANOSECOND
+        good &= _words(window, framer.order, 0, count) >= floor
         for place in np.flatnonzero(good).tolist():
             chained = _chained(framer, block, at + place, last=last)
             if chained is None:
