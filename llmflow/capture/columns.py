@@ -1,4 +1,4 @@
-"""PacketColumns: one row per IP packet, as equal-length numpy arrays, ~70 bytes a packet."""
+"""PacketColumns: one row per IP packet, as equal-length numpy arrays, ~90 bytes a packet."""
 
 from __future__ import annotations
 

@@ -83,7 +83,8 @@ def ipv4(packet: Packet, at: int) -> tuple[int, int]:
     if ip.v != 4 or header < 20 or length < header:
         raise SkipError(MALFORMED)
     packet.need(at + header)
-    packet.fits(at + length)
+    if packet.limit:
+        packet.fits(at + length)
     if ip.offset:
         raise SkipError(FRAGMENT)
     packet.fragment = bool(ip.mf)
@@ -107,7 +108,8 @@ def ipv6(packet: Packet, at: int) -> tuple[int, int]:
         raise SkipError(MALFORMED)
     # A length of 0 is a jumbogram or an offloaded one (RFC 2675): the frame knows.
     length = 40 + (ip.plen or packet.wire - at - 40)
-    packet.fits(at + length)
+    if packet.limit:
+        packet.fits(at + length)
     packet.fragment = False
     protocol, header = _extensions(ip.nxt, packet, at, 40, at + length)
     if length < header:

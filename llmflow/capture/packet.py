@@ -126,7 +126,7 @@ class Packet:
         A port says little: what another application sends from it must not pass for IP. Ethernet
         may leave padding and a checksum behind the packet.
         """
-        if self.limit and not 0 <= self.limit - end <= PADDING:
+        if not 0 <= self.limit - end <= PADDING:
             raise SkipError(MALFORMED)
 
     def enter(self, tunnel: int, number: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmflow.capture.framing import PcapFramer
 
 CHAIN = 4  # records that must follow each other
-_WINDOW = 1 << 16
+_WINDOWS = 1 << 10, 1 << 16  # bytes looked at together: few at first, the next is often near
 _LARGEST = 1 << 18  # bytes of a record or block while looking: what has to be kept stays small
 DAY = 86_400  # seconds
 NANOSECOND = 1_000_000_000
@@ -83,8 +83,9 @@ def find_pcap(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> tuple
     floor = NANOSECOND // framer.tick
     if framer.latest is not None and framer.latest < floor:
         floor = 0
+    size, largest = _WINDOWS
     while at + framer.header <= end:
-        count = min(_WINDOW, end - at - framer.header + 1)
+        count = min(size, end - at - framer.header + 1)
         window = octets[at : at + count + 15]
         captured = _words(window, framer.order, 8, count)
         wire = _words(window, framer.order, 12, count)
@@ -97,7 +98,7 @@ def find_pcap(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> tuple
                 return at + place, True
             if chained:
                 return at + place, False
-        at += count
+        at, size = at + count, min(size * 4, largest)
     return end if last else at, True
 
 
@@ -136,8 +137,9 @@ def find_pcapng(order: str, block: bytes, at: int, *, last: bool) -> tuple[int, 
     end = len(block)
     octets = np.frombuffer(block, np.uint8)
     kinds = np.array(sorted(_BLOCKS))
+    size, largest = _WINDOWS
     while at + 12 <= end:
-        count = min(_WINDOW, end - at - 11)
+        count = min(size, end - at - 11)
         window = octets[at : at + count + 11]
         good = np.isin(_words(window, order, 0, count), kinds)
         for place in np.flatnonzero(good).tolist():
@@ -146,5 +148,5 @@ def find_pcapng(order: str, block: bytes, at: int, *, last: bool) -> tuple[int, 
                 return at + place, True
             if whole:
                 return at + place, False
-        at += count
+        at, size = at + count, min(size * 4, largest)
     return end if last else at, True

@@ -146,6 +146,8 @@ def ipcomp(packet: Packet, at: int) -> tuple[int, int]:
     protocol, index = packet.u8(at), packet.u16(at + 2)
     if protocol not in (4, 41) or (index != 2 and index < 256):
         return DONE, at
+    if packet.tunnel == Tunnel.IPCOMP:  # twice packed: nobody does, but a bomb would
+        return DONE, at
     try:
         inner = zlib.decompressobj(-15).decompress(packet.frame[at + 4 :], _MAX_UNPACKED)
     except zlib.error:
