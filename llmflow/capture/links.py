@@ -333,8 +333,9 @@ LINKS: dict[int, tuple[str, Layer]] = {
     285: ("Marvell EtherType switch tag", typed(20, 22)),
 }  # fmt: skip
 
-_WITHOUT_IP = {
-    140: "MTP2 with header", 141: "MTP3", 143: "DOCSIS", 147: "private use 0", 165: "BACnet MS/TP",
+# Often met, and nothing for us in them.
+WITHOUT_IP = {
+    140: "MTP2 with header", 141: "MTP3", 143: "DOCSIS", 165: "BACnet MS/TP",
     187: "Bluetooth HCI", 189: "USB Linux", 195: "802.15.4", 201: "Bluetooth HCI with direction",
     220: "USB Linux mmapped", 227: "SocketCAN", 230: "802.15.4 without FCS", 249: "USBPcap",
     251: "Bluetooth LE", 252: "Wireshark upper PDU", 253: "netlink", 270: "LoRaTap",
@@ -345,7 +346,7 @@ def link_name(number: int) -> str:
     """Name of a link type for people."""
     if number in LINKS:
         return LINKS[number][0]
-    return _WITHOUT_IP.get(number, f"link type {number}")
+    return WITHOUT_IP.get(number, f"link type {number}")
 
 
 LAYERS: dict[int, Layer] = {

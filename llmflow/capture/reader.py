@@ -16,7 +16,7 @@ from llmflow.capture.account import PacketAccount
 from llmflow.capture.columns import PacketColumns
 from llmflow.capture.dpkt_lane import Tunnels
 from llmflow.capture.framing import Framer, Records, open_framer
-from llmflow.capture.links import link_name
+from llmflow.capture.links import WITHOUT_IP
 from llmflow.errors import CaptureError
 
 BLOCK_BYTES = 4 << 20
@@ -176,8 +176,10 @@ def read_packets(
             yield packets
     unknown = sorted(set(account.link_types) - dpkt_lane.LINKS)
     if unknown and not set(account.link_types) & dpkt_lane.LINKS:
+        name = WITHOUT_IP.get(unknown[0], "")
         raise CaptureError(
-            f"{link_name(unknown[0])} is not supported, so no packet could be decoded",
+            f"link type {unknown[0]}{name and f' ({name})'} is not supported, so no packet could be"
+            " decoded",
             where=str(paths[0]),
             hint="`llmflow inspect` shows what is in it",
         )

@@ -46,15 +46,12 @@ class Conversations:
 
     def count(self) -> tuple[int, int, int]:
         """Flows, those of protocols with ports, and those of the latter seen in one direction."""
-        rows = self._merge()
-        last = rows[4].copy()
-        rows[4] >>= np.uint64(1)
+        rows = self._merge().copy()
+        rows[4] >>= np.uint64(1)  # without the direction
         new = _changes(rows)
-        ported = np.isin(rows[4] & np.uint64(0xFF), PORTED)
-        rows[4] = last
-        packets_per_flow = np.diff(np.append(np.flatnonzero(new), rows.shape[1]))
-        alone = packets_per_flow == 1  # one row: one direction
-        return int(new.sum()), int(ported[new].sum()), int((alone & ported[new]).sum())
+        ported = np.isin(rows[4][new] & np.uint64(0xFF), PORTED)
+        directions = np.diff(np.append(np.flatnonzero(new), rows.shape[1]))
+        return len(ported), int(ported.sum()), int((ported & (directions == 1)).sum())
 
 
 def _changes(rows: U64) -> Bool:
