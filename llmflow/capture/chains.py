@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ _LEAST_CHAINS = 8  # with fewer, lockstep costs more than it saves
 Candidates = Callable[[int, int, int], I64]
 
 
-def unaligned(block: bytes | memoryview, kind: str) -> NDArray[np.generic]:
+def unaligned(block: bytes | memoryview, kind: str) -> NDArray[Any]:
     """A view of a block that holds, at each byte offset, the value of type ``kind`` there."""
     size = np.dtype(kind).itemsize
     return np.ndarray(max(len(block) - size + 1, 0), kind, block, strides=(1,))
@@ -97,11 +98,11 @@ class Chain:
                 at = int(stops[last])
         return np.concatenate(parts), at
 
-    def _next(self, sizes: NDArray[np.generic], here: I64) -> I64:
+    def _next(self, sizes: NDArray[Any], here: I64) -> I64:
         following: I64 = here + (sizes[here + self.size_at].astype(np.int64) + self.extra)
         return following
 
-    def _lockstep(self, sizes: NDArray[np.generic], starts: I64, end: int) -> tuple[I64, I64, I64]:
+    def _lockstep(self, sizes: NDArray[Any], starts: I64, end: int) -> tuple[I64, I64, I64]:
         """Advance all chains to the start of the next one; records, their chain, where it ended."""
         limits = np.append(starts[1:], end)
         at = starts.copy()
@@ -123,7 +124,7 @@ class Chain:
         order = np.argsort(owner.astype(small), kind="stable")
         return offset[order], owner[order], at
 
-    def _fits(self, sizes: NDArray[np.generic], at: int, end: int) -> bool:
+    def _fits(self, sizes: NDArray[Any], at: int, end: int) -> bool:
         if at + self.header > end:
             return False
         size = int(sizes[at + self.size_at]) + self.extra

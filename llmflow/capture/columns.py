@@ -1,4 +1,4 @@
-"""PacketColumns: one row per IP packet, as equal-length numpy arrays, ~70 bytes a packet."""
+"""PacketColumns: one row per IP packet, as equal-length numpy arrays, ~90 bytes a packet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from llmflow.arrays import I64, U8, U16, U32, U64
 # IPv4 addresses live in the IPv4-mapped IPv6 range (RFC 4291, section 2.5.5.2).
 IPV4_MAPPED = 0xFFFF_0000_0000
 
-TCP, UDP = 6, 17
+TCP, UDP, DCCP, SCTP, UDP_LITE = 6, 17, 33, 132, 136
 ICMP, ICMPV6 = 1, 58
+PORTED = (TCP, UDP, DCCP, SCTP, UDP_LITE)  # protocols whose rows have ports
 # IANA protocol numbers that have a name here; others are written as numbers.
-PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 58: "icmpv6",
-             89: "ospf", 132: "sctp"}  # fmt: skip
+PROTOCOLS = {1: "icmp", 2: "igmp", 6: "tcp", 17: "udp", 33: "dccp", 47: "gre", 50: "esp",
+             58: "icmpv6", 89: "ospf", 132: "sctp", 136: "udplite"}  # fmt: skip
 FIN, SYN, RST, PSH, ACK = 0x01, 0x02, 0x04, 0x08, 0x10
 
 # Bits of `hint`: what the first bytes of the payload say about the protocol, where they are there.
@@ -79,6 +80,12 @@ class PacketColumns(Columns):
         ``HINT_*`` bits from the first payload bytes.
     vlan : ndarray of uint16
         Outermost VLAN id, 0 without a tag.
+    vlan_inner : ndarray of uint16
+        Innermost VLAN id where there are several tags, else 0.
+    tunnel : ndarray of uint8
+        Code of the innermost tunnel that the IP packet lies in (``capture.packet.Tunnel``), 0 none.
+    tunnel_id : ndarray of uint32
+        Its number: TEID, VNI, GRE key, MPLS label, PPPoE or L2TP session; 0 without one.
     position : ndarray of int64
         Running number of the packet in the whole input, from 0.
     """
@@ -99,6 +106,9 @@ class PacketColumns(Columns):
     window: U16
     hint: U8
     vlan: U16
+    vlan_inner: U16
+    tunnel: U8
+    tunnel_id: U32
     position: I64
 
     @classmethod

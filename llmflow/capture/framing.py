@@ -1,7 +1,8 @@
 """Record framing: where the packets lie in a block of pcap or pcapng bytes.
 
 A framer is fed consecutive pieces of one capture and answers with the records that are whole in
-it. Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
+it. Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng. After a damaged place it looks for
+the next records that prove themselves (``resync``) and goes on there.
 
 This is the seam for faster lanes: whatever finds the records, ``Records`` is what comes out.
 """
@@ -16,21 +17,31 @@ from typing import Protocol
 import numpy as np
 
 from llmflow.arrays import I64
+from llmflow.capture import resync
 from llmflow.capture.account import DAMAGED_RECORD, TRUNCATED_CAPTURE
 from llmflow.capture.columns import Columns
 from llmflow.errors import CaptureError
 
-MAX_RECORD = 1 << 24  # no link delivers a larger packet; libpcap refuses far smaller ones
+MAX_RECORD = 1 << 24  # no link delivers a larger packet
+USUAL_RECORD = 1 << 18  # libpcap's own limit, where the file header names no larger one
 NANOSECOND = 1_000_000_000
 NO_TIME = -1  # a time stamp that cannot be
 
-# magic number as read little-endian -> (byte order, nanoseconds per tick)
+# magic number as read little-endian -> (byte order, nanoseconds per tick, bytes of record header,
+# bytes behind the file header). 0xA1B2CD34 is Kuznetzov's patched libpcap, 0x1C0001.. Ixia's.
 _PCAP_MAGIC = {
-    0xA1B2C3D4: ("<", 1000),
-    0xD4C3B2A1: (">", 1000),
-    0xA1B23C4D: ("<", 1),
-    0x4D3CB2A1: (">", 1),
+    0xA1B2C3D4: ("<", 1000, 16, 0),
+    0xD4C3B2A1: (">", 1000, 16, 0),
+    0xA1B23C4D: ("<", 1, 16, 0),
+    0x4D3CB2A1: (">", 1, 16, 0),
+    0xA1B2CD34: ("<", 1000, 24, 0),
+    0x34CDB2A1: (">", 1000, 24, 0),
+    0x1C0001AC: ("<", 1, 16, 4),
+    0xAC01001C: (">", 1, 16, 4),
+    0x1C0001AB: ("<", 1000, 16, 4),
+    0xAB01001C: (">", 1000, 16, 4),
 }
+SECTION = b"\x0a\x0d\x0d\x0a"  # reads the same in both byte orders
 _SECTION, _INTERFACE, _OBSOLETE_PACKET, _SIMPLE_PACKET, _ENHANCED_PACKET = (
     0x0A0D0D0A, 1, 2, 3, 6,
 )  # fmt: skip
@@ -64,7 +75,7 @@ class Records(Columns):
 
 @dataclass(slots=True)
 class Damage:
-    """The place where a capture stops making sense: reason, byte offset in the block, what."""
+    """A place where a capture stops making sense: reason, byte offset in the block, what."""
 
     reason: str
     offset: int
@@ -74,7 +85,7 @@ class Damage:
 class Framer(Protocol):
     """Finds the packet records of one capture, piece by piece."""
 
-    def feed(self, block: bytes, *, last: bool) -> tuple[Records, int, Damage | None]:
+    def feed(self, block: bytes, *, last: bool) -> tuple[Records, int, list[Damage]]:
         """Frame the whole records at the front of ``block``.
 
         Returns
@@ -82,61 +93,103 @@ class Framer(Protocol):
         records : Records
         used : int
             Bytes done with; the rest belongs in front of the next block.
-        damage : Damage or None
-            Where the capture is damaged; nothing more can be framed after it.
+        damage : list of Damage
+            Damaged places; each cost one record or more.
         """
+        ...
+
+    def interfaces(self) -> list[str]:
+        """Names of the interfaces met, where the format has them."""
         ...
 
 
 @dataclass(slots=True)
 class PcapFramer:
-    """Classic pcap: micro- and nanoseconds, both byte orders."""
+    """Classic pcap: micro- and nanoseconds, both byte orders, two modified record headers."""
 
     order: str
     tick: int
     link: int
+    limit: int
+    header: int = 16
+    latest: int | None = None  # seconds of the latest record
+    lost: bool = False  # between a damaged place and the next good record
 
     HEADER = 24
 
     @classmethod
-    def open(cls, head: bytes, where: str) -> PcapFramer:
-        """Read the 24-byte file header at the front of ``head``."""
+    def open(cls, head: bytes, where: str) -> tuple[PcapFramer, int]:
+        """Read the file header at the front of ``head``; say how long it is."""
         if len(head) < cls.HEADER:
             raise CaptureError(
                 f"the file header is cut short at {len(head)} of 24 bytes",
                 where=where,
                 hint="copy the capture again",
             )
-        order, tick = _PCAP_MAGIC[int.from_bytes(head[:4], "little")]
-        (link,) = struct.unpack_from(order + "I", head, 20)
+        order, tick, header, more = _PCAP_MAGIC[int.from_bytes(head[:4], "little")]
+        snaplen, link = struct.unpack_from(order + "II", head, 16)
+        limit = min(max(snaplen, USUAL_RECORD), MAX_RECORD)
         # The upper bits say whether frames end in an FCS; lengths come from the IP header anyway.
-        return cls(order, tick, link & 0xFFFF)
+        return cls(order, tick, link & 0xFFFF, limit, header), cls.HEADER + more
 
-    def feed(self, block: bytes, *, last: bool) -> tuple[Records, int, Damage | None]:
+    def feed(self, block: bytes, *, last: bool) -> tuple[Records, int, list[Damage]]:
         """See :meth:`Framer.feed`."""
         header = struct.Struct(self.order + "IIII")
         rows: list[tuple[int, ...]] = []
-        at, end, tick, link = 0, len(block), self.tick, self.link
-        damage = None
-        while at + 16 <= end:
+        at, end, tick, link, size = 0, len(block), self.tick, self.link, self.header
+        damage: list[Damage] = []
+        while True:
+            if self.lost:
+                at, self.lost = resync.find_pcap(self, block, at, last=last)
+                if self.lost:
+                    break
+            if at + size > end:
+                break
             seconds, fraction, captured, wire = header.unpack_from(block, at)
-            if captured > MAX_RECORD:
-                damage = Damage(DAMAGED_RECORD, at, f"a record claims {captured} bytes")
-                break
-            if at + 16 + captured > end:
-                break
-            time = seconds * NANOSECOND + fraction * tick
-            rows.append((at + 16, captured, wire, time, link))
-            at += 16 + captured
-        if last and damage is None and at < end:
-            damage = Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record")
+            strange = captured > wire or fraction * tick >= NANOSECOND
+            strange = strange or abs(seconds - (self.latest or seconds)) > resync.DAY
+            if strange or captured > self.limit or at + size + captured > end:
+                wrong, wait = self._doubt(block, at, captured, strange=strange, last=last)
+                if wait:
+                    break
+                if wrong:
+                    damage.append(wrong)
+                    at, self.lost = at + 1, True
+                    continue
+            rows.append((at + size, captured, wire, seconds * NANOSECOND + fraction * tick, link))
+            self.latest = seconds
+            at += size + captured
+        if last and not self.lost and at < end:
+            damage.append(Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record"))
         return Records.from_rows(rows), at, damage
+
+    def _doubt(
+        self, block: bytes, at: int, captured: int, *, strange: bool, last: bool
+    ) -> tuple[Damage | None, bool]:
+        """What is wrong with a record, if anything; whether more bytes are needed to tell.
+
+        Some writers put strange numbers into records; so does a wrong length that would swallow
+        other records. Where the record leads to another, it is believed.
+        """
+        if captured > self.limit:
+            return Damage(DAMAGED_RECORD, at, f"a record claims {captured} bytes"), False
+        if at + self.header + captured > len(block):
+            return Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record"), not last
+        proven = not strange or resync.leads_on(self, block, at, last=last)
+        if proven is False:
+            return Damage(DAMAGED_RECORD, at, "a record that leads to no other"), False
+        return None, proven is None
+
+    def interfaces(self) -> list[str]:
+        """See :meth:`Framer.interfaces`."""
+        return []
 
 
 @dataclass(slots=True)
 class _Interface:
     link: int
     snaplen: int
+    name: str = ""
     ticks: int = 1_000_000  # per second
     offset: int = 0  # seconds
 
@@ -146,51 +199,81 @@ class PcapngFramer:
     """pcapng: any sections and interfaces; enhanced, simple and obsolete packet blocks."""
 
     order: str = "<"
-    interfaces: list[_Interface] = field(default_factory=list)
+    ports: list[_Interface] = field(default_factory=list)  # of this section
+    names: dict[str, None] = field(default_factory=dict)  # of all sections, in order
     clock: int = 0  # time of the latest packet: simple packet blocks carry none
+    lost: bool = False  # between a damaged place and the next good block
 
-    def feed(self, block: bytes, *, last: bool) -> tuple[Records, int, Damage | None]:
+    def feed(self, block: bytes, *, last: bool) -> tuple[Records, int, list[Damage]]:
         """See :meth:`Framer.feed`."""
         rows: list[tuple[int, ...]] = []
         at, end = 0, len(block)
-        damage = None
-        while at + 12 <= end:
-            kind = int.from_bytes(block[at : at + 4], "little")
-            if kind == _SECTION:
-                magic = block[at + 8 : at + 12]
-                if magic not in (b"\x4d\x3c\x2b\x1a", b"\x1a\x2b\x3c\x4d"):
-                    damage = Damage(DAMAGED_RECORD, at, "a section without byte-order magic")
+        damage: list[Damage] = []
+        while True:
+            if self.lost:
+                at, self.lost = resync.find_pcapng(self.order, block, at, last=last)
+                if self.lost:
                     break
-                self.order = "<" if magic == b"\x4d\x3c\x2b\x1a" else ">"
-            kind, length = struct.unpack_from(self.order + "II", block, at)
-            if length < 12 or length % 4 or length > MAX_RECORD + 64:
-                damage = Damage(DAMAGED_RECORD, at, f"a block claims {length} bytes")
-                break
-            if at + length > end:
-                break
-            (trailer,) = struct.unpack_from(self.order + "I", block, at + length - 4)
-            if trailer != length:
-                what = f"a block of {length} bytes ends in the length {trailer}"
-                damage = Damage(DAMAGED_RECORD, at, what)
-                break
             try:
-                row = self._block(kind, block, at, length)
+                length = self._frame(block, at, last=last)
+            except ValueError as error:
+                damage.append(Damage(DAMAGED_RECORD, at, str(error)))
+                at, self.lost = at + 1, True
+                continue
+            if not length:
+                if not last or at == end:
+                    break
+                damage.append(Damage(TRUNCATED_CAPTURE, at, "the file ends inside a block"))
+                at, self.lost = at + 1, True
+                continue
+            try:
+                row = self._block(block, at, length)
             except (struct.error, ValueError) as error:
-                damage = Damage(DAMAGED_RECORD, at, str(error))
-                break
-            if row is not None:
-                rows.append(row)
+                damage.append(Damage(DAMAGED_RECORD, at, str(error)))
+            else:
+                if row is not None:
+                    rows.append(row)
             at += length
-        if last and damage is None and at < end:
-            damage = Damage(TRUNCATED_CAPTURE, at, "the file ends inside a block")
         return Records.from_rows(rows), at, damage
 
-    def _block(self, kind: int, block: bytes, at: int, length: int) -> tuple[int, ...] | None:
+    def interfaces(self) -> list[str]:
+        """See :meth:`Framer.interfaces`."""
+        return list(self.names)
+
+    def _frame(self, block: bytes, at: int, *, last: bool) -> int:
+        """Length of the block at ``at``, 0 if it is not whole yet; ValueError if it is none."""
+        end = len(block)
+        if at + 12 > end:
+            return 0
+        if block[at : at + 4] == SECTION:
+            magic = block[at + 8 : at + 12]
+            if magic not in (b"\x4d\x3c\x2b\x1a", b"\x1a\x2b\x3c\x4d"):
+                raise ValueError("a section without byte-order magic")
+            self.order = "<" if magic == b"\x4d\x3c\x2b\x1a" else ">"
+        length: int = struct.unpack_from(self.order + "I", block, at + 4)[0]
+        if length < 12 or length % 4 or length > MAX_RECORD + 64:
+            raise ValueError(f"a block claims {length} bytes")
+        stop = at + length
+        # Where the two lengths differ, the one in front is believed if a block or the end follows.
+        if stop <= end and (
+            block[stop - 4 : stop] == block[at + 4 : at + 8]
+            or resync.block_length(self.order, block, stop)
+            or (last and stop == end)
+        ):
+            return length
+        if stop + 12 > end and (stop > end or not last):
+            return 0
+        raise ValueError(f"a block of {length} bytes does not end in its length")
+
+    def _block(self, block: bytes, at: int, length: int) -> tuple[int, ...] | None:
+        (kind,) = struct.unpack_from(self.order + "I", block, at)
         body, stop = at + 8, at + length - 4
         if kind == _SECTION:
-            self.interfaces = []
+            self.ports = []
         elif kind == _INTERFACE:
-            self.interfaces.append(self._interface(block, body, stop))
+            port = self._interface(block, body, stop)
+            self.ports.append(port)
+            self.names[port.name] = None
         elif kind in (_ENHANCED_PACKET, _OBSOLETE_PACKET):
             layout = "IIIII" if kind == _ENHANCED_PACKET else "HHIIII"
             number, *_drops, high, low, captured, wire = struct.unpack_from(
@@ -209,9 +292,9 @@ class PcapngFramer:
         return None
 
     def _at(self, number: int) -> _Interface:
-        if number >= len(self.interfaces):
-            raise ValueError(f"a packet names interface {number} of {len(self.interfaces)}")
-        return self.interfaces[number]
+        if number >= len(self.ports):
+            raise ValueError(f"a packet names interface {number} of {len(self.ports)}")
+        return self.ports[number]
 
     def _row(
         self, offset: int, captured: int, wire: int, port: _Interface, stop: int
@@ -229,7 +312,9 @@ class PcapngFramer:
             value = block[at + 4 : min(at + 4 + length, stop)]
             if code == 0:
                 break
-            if code == 9 and len(value) == 1:  # if_tsresol
+            if code == 2:  # if_name
+                found.name = value[:64].decode(errors="replace")
+            elif code == 9 and len(value) == 1:  # if_tsresol
                 power = value[0] & 0x7F
                 if power > (63 if value[0] & 0x80 else 19):
                     raise ValueError(f"an interface claims the time resolution {value[0]:#04x}")
@@ -265,7 +350,7 @@ def open_framer(head: bytes, where: str) -> tuple[Framer, int]:
         raise CaptureError("the file is empty", where=where, hint="a capture has at least a header")
     magic = int.from_bytes(head[:4], "little")
     if len(head) >= 4 and magic in _PCAP_MAGIC:
-        return PcapFramer.open(head, where), PcapFramer.HEADER
+        return PcapFramer.open(head, where)
     if magic == _SECTION:
         return PcapngFramer(), 0
     raise CaptureError(

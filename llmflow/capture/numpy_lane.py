@@ -164,6 +164,7 @@ def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns
         transport["window"].astype(np.uint16) * tcp,
         _hints(padded, at, np.minimum(room, inside)[kept] - shift, tcp, udp),
         vlan[rows],
+        *(np.zeros(len(kept), kind) for kind in (np.uint16, np.uint8, np.uint32)),
         rows + position,
     )
     return packets, np.flatnonzero(left), int(arp.sum())

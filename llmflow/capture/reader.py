@@ -14,7 +14,9 @@ import numpy as np
 from llmflow.capture import dpkt_lane
 from llmflow.capture.account import PacketAccount
 from llmflow.capture.columns import PacketColumns
+from llmflow.capture.dpkt_lane import Tunnels
 from llmflow.capture.framing import Framer, Records, open_framer
+from llmflow.capture.links import WITHOUT_IP
 from llmflow.errors import CaptureError
 
 BLOCK_BYTES = 4 << 20
@@ -79,21 +81,20 @@ def _blocks(
         records, used, damage = source.framer.feed(block, last=last)
         yield block, records
         progress(len(piece))
-        if damage:
-            place = f"{source.name}: at byte {done + damage.offset} of the records"
-            account.damage(damage.reason, f"{place}: {damage.what}; the rest is not read")
-            return
+        for found in damage:
+            place = f"{source.name}: at byte {done + found.offset} of the records"
+            account.damage(found.reason, f"{place}: {found.what}")
         source.pending, done = block[used:], done + used
 
 
-def read_packets(
+def read_records(
     paths: Sequence[str | Path],
     account: PacketAccount,
     *,
     block_bytes: int = BLOCK_BYTES,
     progress: Progress = lambda _: None,
-) -> Iterator[PacketColumns]:
-    """Read captures as one stream of packets.
+) -> Iterator[tuple[bytes, Records, int]]:
+    """Frame captures as one stream of packet records, not decoded.
 
     Several captures (a rotated set) are read in the order of their first packets' times, whatever
     their names.
@@ -103,7 +104,7 @@ def read_packets(
     paths : sequence of str or Path
         pcap or pcapng files; ``-`` is standard input.
     account : PacketAccount
-        Filled as the packets are read.
+        Packets, link types, interfaces and damage are counted as they are read.
     block_bytes : int
         How much is read at once; does not change what comes out.
     progress : callable
@@ -111,8 +112,11 @@ def read_packets(
 
     Yields
     ------
-    PacketColumns
-        In capture order; together every decoded packet once.
+    block : bytes
+    records : Records
+        The records in the block.
+    position : int
+        Running number of the first of them; damaged places have none.
 
     Raises
     ------
@@ -129,22 +133,59 @@ def read_packets(
             )
         times = [_first_time(path) for path in paths]
         paths = [paths[i] for i in np.argsort(times, kind="stable")]
+    position = 0
     for path in paths:
         with contextlib.ExitStack() as stack:
             source = _open(path, stack)
             for block, records in _blocks(source, block_bytes, account, progress):
-                packets, skipped = dpkt_lane.decode(block, records, account.packets)
-                account.packets += len(records)
-                account.ip_packets += len(packets)
-                account.skipped.update(skipped)
                 links, counts = np.unique(records.link, return_counts=True)
                 account.link_types.update(dict(zip(links.tolist(), counts.tolist(), strict=True)))
-                if len(packets):
-                    yield packets
-    unknown = sorted(set(account.link_types) - set(dpkt_lane.LINKS))
-    if unknown and not set(account.link_types) & set(dpkt_lane.LINKS):
+                account.packets += len(records)
+                yield block, records, position
+                position += len(records)
+            account.interfaces.update(dict.fromkeys(source.framer.interfaces()))
+
+
+def read_packets(
+    paths: Sequence[str | Path],
+    account: PacketAccount,
+    *,
+    tunnels: Tunnels = "inner",
+    block_bytes: int = BLOCK_BYTES,
+    progress: Progress = lambda _: None,
+) -> Iterator[PacketColumns]:
+    """Read captures as one stream of packets: :func:`read_records`, decoded.
+
+    Parameters
+    ----------
+    paths, account, block_bytes, progress
+        As for :func:`read_records`; the account is complete at the end.
+    tunnels : {"inner", "outer"}
+        Which IP header of a tunnelled packet makes its row.
+
+    Yields
+    ------
+    PacketColumns
+        In capture order; together every decoded packet once.
+
+    Raises
+    ------
+    CaptureError
+        As :func:`read_records`; and where no packet could be decoded for want of a known link type.
+    """
+    stream = read_records(paths, account, block_bytes=block_bytes, progress=progress)
+    for block, records, position in stream:
+        packets, skipped = dpkt_lane.decode(block, records, position, tunnels)
+        account.ip_packets += len(packets)
+        account.skipped.update(skipped)
+        if len(packets):
+            yield packets
+    unknown = sorted(set(account.link_types) - dpkt_lane.LINKS)
+    if unknown and not set(account.link_types) & dpkt_lane.LINKS:
+        name = WITHOUT_IP.get(unknown[0], "")
         raise CaptureError(
-            f"link type {unknown[0]} is not supported, so no packet could be decoded",
+            f"link type {unknown[0]}{name and f' ({name})'} is not supported, so no packet could be"
+            " decoded",
             where=str(paths[0]),
-            hint="capture on an Ethernet, Linux cooked or raw IP interface",
+            hint="`llmflow inspect` shows what is in it",
         )

@@ -14,6 +14,7 @@ COMMANDS = {
     "classify": "Label the flows of captures: LLM token stream or not.",
     "evaluate": "Score the method on labelled captures, grouped by capture.",
     "features": "Write the features of turns or flows, or list their definitions.",
+    "inspect": "Show what is in captures, and what was not decoded.",
     "synth": "Make small labelled captures for demo and tests (needs scapy).",
     "train": "Train a model on labelled captures.",
 }

@@ -15,9 +15,11 @@ from llmflow.cli.options import (
     reading_progress,
     run_metadata,
     take_flow_options,
+    tunnel_option,
 )
 
 if TYPE_CHECKING:
+    from llmflow.capture.dpkt_lane import Tunnels
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import Model
 
@@ -32,6 +34,7 @@ FORMATS = ("table", "jsonl", "csv", "parquet", "arrow")
               help="Flows in the table for people.")  # fmt: skip
 @click.option("--model", "model_path", type=click.Path(path_type=Path),
               help="Folder of a trained model instead of the shipped one.")  # fmt: skip
+@tunnel_option
 @flow_options
 def command(
     captures: tuple[str, ...],
@@ -40,6 +43,7 @@ def command(
     turns: bool,
     limit: int,
     model_path: Path | None,
+    tunnels: Tunnels,
     **given: Any,  # noqa: ANN401
 ) -> None:
     """Label the flows of CAPTURE... (pcap or pcapng; - is standard input).
@@ -61,7 +65,7 @@ def command(
         raise click.UsageError("--turns has no table; choose another -f")
     model = load_model(model_path)
     with reading_progress(captures) as progress:
-        stream = FlowStream(captures, options, progress=progress)
+        stream = FlowStream(captures, options, tunnels, progress=progress)
         if form == "table":
             _show(stream, model, limit)
         else:
@@ -88,4 +92,4 @@ def _write(stream: FlowStream, model: Model, output: str | None, form: str, *, t
         writer = open_table(sink, form, TURN_SCHEMA if turns else FLOW_SCHEMA)
         for results in classify(stream, model):
             writer.write(results.turns if turns else results.flows)
-        writer.close(run_metadata(stream.options, model=model.model_id, input=stream.input_digest))
+        writer.close(run_metadata(stream, model=model.model_id))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,11 @@ from llmflow.cli.options import (
     reading_progress,
     run_metadata,
     take_flow_options,
+    tunnel_option,
 )
+
+if TYPE_CHECKING:
+    from llmflow.capture.dpkt_lane import Tunnels
 
 FORMATS = ("jsonl", "csv", "parquet", "arrow")
 
@@ -29,6 +33,7 @@ FORMATS = ("jsonl", "csv", "parquet", "arrow")
     help="One row per turn, or per flow from its first downlink data to its last.",
 )
 @click.option("--list", "listing", is_flag=True, help="List the features' definitions and stop.")
+@tunnel_option
 @flow_options
 def command(
     captures: tuple[str, ...],
@@ -36,6 +41,7 @@ def command(
     form: str | None,
     level: str,
     listing: bool,
+    tunnels: Tunnels,
     **given: Any,  # noqa: ANN401
 ) -> None:
     """Write the features of all turns or flows of CAPTURE..., one row each.
@@ -55,11 +61,11 @@ def command(
     options = take_flow_options(given)
     form = format_of(output, form) or "jsonl"
     with reading_progress(captures) as progress, open_output(output) as sink:
-        stream = FlowStream(captures, options, progress=progress)
+        stream = FlowStream(captures, options, tunnels, progress=progress)
         writer = open_table(sink, form, feature_schema())
         for step in stream.assemble():
             writer.write(feature_table(step.batch, step.data, step.turns, level))
-        writer.close(run_metadata(options, input=stream.input_digest))
+        writer.close(run_metadata(stream))
     finish(stream.account)
 
 

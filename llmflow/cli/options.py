@@ -14,6 +14,7 @@ import click
 if TYPE_CHECKING:
     from llmflow.capture.account import PacketAccount
     from llmflow.flows.batch import FlowOptions
+    from llmflow.flows.stream import FlowStream
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +55,17 @@ def flow_options(command: F) -> F:
     return command
 
 
+def tunnel_option(command: F) -> F:
+    """--tunnels."""
+    return click.option(
+        "--tunnels",
+        type=click.Choice(["inner", "outer"]),
+        default="inner",
+        show_default=True,
+        help="Flows of the innermost IP packets that can be decoded, or of the outermost.",
+    )(command)
+
+
 def output_options(formats: Sequence[str]) -> Callable[[F], F]:
     """-o and -f."""
 
@@ -79,7 +91,7 @@ def take_flow_options(given: dict[str, Any]) -> FlowOptions:
     return FlowOptions(**{field.name: given.pop(field.name) for field in fields(FlowOptions)})
 
 
-def run_metadata(options: FlowOptions, **more: str) -> dict[str, str]:
+def run_metadata(stream: FlowStream, **more: str) -> dict[str, str]:
     """What result files say about the run that made them."""
     import json
 
@@ -89,7 +101,10 @@ def run_metadata(options: FlowOptions, **more: str) -> dict[str, str]:
     return {
         "llmflow.version": llmflow.__version__,
         "llmflow.feature_schema": schema_hash(),
-        "llmflow.options": json.dumps(asdict(options), sort_keys=True),
+        "llmflow.options": json.dumps(
+            {**asdict(stream.options), "tunnels": stream.tunnels}, sort_keys=True
+        ),
+        "llmflow.input": stream.input_digest,
         **{f"llmflow.{key}": value for key, value in more.items()},
     }
 
@@ -117,8 +132,8 @@ def finish(account: PacketAccount) -> None:
     """Say what was not decoded; end with exit code 3 if anything was damaged."""
     for note in account.notes[:_NOTES]:
         click.echo(f"llmflow: {note}", err=True)
-    if len(account.notes) > _NOTES:
-        click.echo(f"llmflow: and {len(account.notes) - _NOTES} more damaged places", err=True)
+    if account.places > _NOTES:
+        click.echo(f"llmflow: and {account.places - _NOTES} more damaged places", err=True)
     if account.skipped:
         click.echo(f"llmflow: {account.summary()}", err=True)
     if account.damaged:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmflow.capture.account import PacketAccount
+from llmflow.capture.dpkt_lane import Tunnels
 from llmflow.capture.reader import BLOCK_BYTES, Progress, read_packets
 from llmflow.flows.assemble import FlowAssembler
 from llmflow.flows.batch import FlowBatch, FlowOptions
@@ -31,6 +32,8 @@ class FlowStream:
     ----------
     captures : sequence of str or Path
     options : FlowOptions
+    tunnels : {"inner", "outer"}
+        Which IP header of a tunnelled packet counts.
     block_bytes : int
         Read at once; does not change results.
     progress : callable
@@ -44,6 +47,7 @@ class FlowStream:
 
     captures: Sequence[str | Path]
     options: FlowOptions = field(default_factory=FlowOptions)
+    tunnels: Tunnels = "inner"
     block_bytes: int = BLOCK_BYTES
     progress: Progress = lambda _: None
     account: PacketAccount = field(default_factory=PacketAccount)
@@ -63,7 +67,11 @@ class FlowStream:
         """Yield the flows of the captures, batch by batch, as they end."""
         assembler = FlowAssembler(self.options)
         blocks = read_packets(
-            self.captures, self.account, block_bytes=self.block_bytes, progress=self.progress
+            self.captures,
+            self.account,
+            tunnels=self.tunnels,
+            block_bytes=self.block_bytes,
+            progress=self.progress,
         )
         for packets in blocks:
             self._times.update(packets.time.tobytes())

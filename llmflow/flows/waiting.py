@@ -108,7 +108,7 @@ class KeyTable(Columns):
         return np.searchsorted(self.key, keys)
 
     def keep(self, keys: U64) -> KeyTable:
-        """Only some keys, and those in front of a taken number: they may have turned others away."""
+        """Some keys, and those in front of a taken number: they may have turned others away."""
         wanted = np.isin(self.key, keys)
         wanted[:-1] |= self.key[1:] - self.key[:-1] == 1
         return self.take(wanted)
