@@ -205,14 +205,16 @@ def _sun_atm(packet: Packet, at: int) -> tuple[int, int]:
 
 def _nflog(packet: Packet, at: int) -> tuple[int, int]:
     """Netfilter log: family, version, resource, then attributes; number 9 is the packet."""
+    packet.need(at + 4)
     family = packet.u8(at)
     at += 4
-    while at + 4 <= len(packet.frame):
+    while at < packet.wire:
         length, kind = packet.le16(at), packet.le16(at + 2)
         if length < 4:
             raise SkipError(MALFORMED)
         if kind & 0x7FFF == 9:
             return _FAMILIES.get(family, DONE), at + 4
+        packet.need(at + length)
         at += length + 3 & ~3
     return DONE, at
 

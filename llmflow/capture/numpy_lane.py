@@ -1,7 +1,7 @@
 """The vectorised lane: the common packets of a block decoded at once, without a loop over packets.
 
 Common is: Ethernet with at most one VLAN tag; IPv4 without options or IPv6 without extension
-headers, not a later fragment; TCP, UDP that is no tunnel, or a protocol without ports and without
+headers, no fragment; TCP, UDP that is no tunnel, or a protocol without ports and without
 a packet inside. Everything else, and everything in doubt, is left to the dpkt lane, which must
 agree on what is decoded here column by column.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from llmflow.arrays import I64, U8, Bool
+from llmflow.arrays import I64, U8, U16, Bool
 from llmflow.capture.chains import unaligned
 from llmflow.capture.columns import (
     HINT_CLIENT_HELLO,
@@ -23,6 +23,7 @@ from llmflow.capture.columns import (
     PacketColumns,
 )
 from llmflow.capture.framing import Records
+from llmflow.capture.tunnels import PORTS
 
 _ETHERNET = 1
 _IPV4, _IPV6, _VLAN = 0x0800, 0x86DD, 0x8100
@@ -32,8 +33,7 @@ _COLUMN = np.zeros(256, np.bool_)
 _COLUMN[[1, 2, TCP, UDP, 58, 89, 103]] = True
 # UDP ports at which the other lane looks for a tunnel.
 _TUNNEL = np.zeros(1 << 16, np.bool_)
-_TUNNEL[[1701, 2152, 3386, 3544, 4341, 4500, 4754, 4789, 4790, 5246, 5247, 6080, 6081, 6635, 8472,
-         37008]] = True  # fmt: skip
+_TUNNEL[list(PORTS)] = True
 
 # The fixed headers, as they are gathered: one copy of some bytes per packet, then columns of it.
 _IPV4_HEADER = np.dtype(  # RFC 791
@@ -67,6 +67,22 @@ def _pick(headers: NDArray[np.void], rows: I64) -> NDArray[np.void]:
     return headers.view(raw)[rows].view(headers.dtype)
 
 
+def _link(block: bytes, records: Records) -> tuple[NDArray[np.int64], I64, U16]:
+    """(ethertype or 0, place of the network header, VLAN id) of each frame."""
+    ethertypes = unaligned(block, ">u2")
+    frame = records.offset
+    ethernet = (records.link == _ETHERNET) & (records.captured >= 14) & (records.time >= 0)
+    kind = np.where(ethernet, ethertypes[frame + 12], 0).astype(np.int64)
+    network = frame + 14
+    vlan = np.zeros(len(records), np.uint16)
+    tagged = np.flatnonzero((kind == _VLAN) & (records.captured >= 18))
+    if len(tagged):
+        vlan[tagged] = ethertypes[frame[tagged] + 14] & 0x0FFF
+        kind[tagged] = ethertypes[frame[tagged] + 16]
+        network[tagged] += 4
+    return kind, network, vlan
+
+
 def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns, I64, int]:
     """Decode the common packets of a block.
 
@@ -87,20 +103,10 @@ def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns
     not_ip : int
         Packets that are ARP.
     """
-    n = len(records)
     # A copy with room behind the end is cheaper than a check at every gather.
     padded = block + bytes(_PADDING)
-    ethertypes = unaligned(padded, ">u2")
     frame = records.offset
-    ethernet = (records.link == _ETHERNET) & (records.captured >= 14) & (records.time >= 0)
-    kind = np.where(ethernet, ethertypes[frame + 12], 0)
-    network = frame + 14
-    vlan = np.zeros(n, np.uint16)
-    tagged = np.flatnonzero((kind == _VLAN) & (records.captured >= 18))
-    if len(tagged):
-        vlan[tagged] = ethertypes[frame[tagged] + 14] & 0x0FFF
-        kind[tagged] = ethertypes[frame[tagged] + 16]
-        network[tagged] += 4
+    kind, network, vlan = _link(padded, records)
     arp = (kind == _NO_IP) & (network == frame + 14)
     six = kind == _IPV6
     rows = np.flatnonzero(six | (kind == _IPV4))
@@ -115,7 +121,7 @@ def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns
     length = ip4["length"].astype(np.int64)
     protocol = ip4["protocol"].copy()
     # A length of 0 in the header (offload, jumbograms) is the other lane's.
-    simple = (ip4["version"] == 0x45) & (ip4["fragment"] & 0x1FFF == 0) & (length > 0)
+    simple = (ip4["version"] == 0x45) & (ip4["fragment"] & 0x3FFF == 0) & (length > 0)
     length[sixes] = ip6["length"].astype(np.int64) + 40
     protocol[sixes] = ip6["protocol"]
     simple[sixes] = (ip6["version"] >> 4 == 6) & (ip6["length"] > 0)
@@ -164,7 +170,9 @@ def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns
         transport["window"].astype(np.uint16) * tcp,
         _hints(padded, at, np.minimum(room, inside)[kept] - shift, tcp, udp),
         vlan[rows],
-        *(np.zeros(len(kept), kind) for kind in (np.uint16, np.uint8, np.uint32)),
+        np.zeros(len(kept), np.uint16),
+        np.zeros(len(kept), np.uint8),
+        np.zeros(len(kept), np.uint32),
         rows + position,
     )
     return packets, np.flatnonzero(left), int(arp.sum())

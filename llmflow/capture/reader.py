@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from llmflow.capture import dpkt_lane
+from llmflow.capture import dpkt_lane, lanes
 from llmflow.capture.account import PacketAccount
 from llmflow.capture.columns import PacketColumns
 from llmflow.capture.dpkt_lane import Tunnels
@@ -175,7 +175,7 @@ def read_packets(
     """
     stream = read_records(paths, account, block_bytes=block_bytes, progress=progress)
     for block, records, position in stream:
-        packets, skipped = dpkt_lane.decode(block, records, position, tunnels)
+        packets, skipped = lanes.decode(block, records, position, tunnels)
         account.ip_packets += len(packets)
         account.skipped.update(skipped)
         if len(packets):

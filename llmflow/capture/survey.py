@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from llmflow.arrays import I64, U64, Bool
-from llmflow.capture import dpkt_lane
+from llmflow.capture import lanes
 from llmflow.capture.account import PacketAccount
 from llmflow.capture.columns import PORTED, PacketColumns
 from llmflow.capture.framing import Records
@@ -131,8 +131,8 @@ class Survey:
         """Decode and count a block's records."""
         self._clock(records.time[records.time >= 0])
         self.cut += int((records.captured < records.wire).sum())
-        outer, _ = dpkt_lane.decode(block, records, position, "outer")
-        inner, skipped = dpkt_lane.decode(block, records, position, "inner")
+        outer, _ = lanes.decode(block, records, position, "outer")
+        inner, skipped = lanes.decode(block, records, position, "inner")
         self.account.ip_packets += len(inner)
         self.account.skipped.update(skipped)
         ethernet = records.link[outer.position - position] == ETHERNET

@@ -1,4 +1,7 @@
-"""Record framing: exact offsets, lengths, times and link types of every format."""
+"""Record framing: exact offsets, lengths, times and link types of every format.
+
+What is found behind damage is in ``test_resync``.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def framer(data: bytes) -> tuple[Framer, bytes]:
     return found, data[skip:]
 
 
-def whole(data: bytes) -> tuple[list[tuple[int, bytes, int, int]], Damage | None]:
+def whole(data: bytes) -> tuple[list[tuple[int, bytes, int, int]], list[Damage]]:
     """(time, captured bytes, wire length, link) of all records, fed at once; and the damage."""
     found, body = framer(data)
     records, _, damage = found.feed(body, last=True)
@@ -50,10 +53,11 @@ def rows(records: Records, body: bytes) -> list[tuple[int, bytes, int, int]]:
     return [(time, body[at : at + size], wire, link) for at, size, wire, time, link in table]
 
 
-def pieces(data: bytes, cuts: list[int]) -> tuple[list[tuple[int, bytes, int, int]], str, int]:
-    """The same records, fed in pieces; with the damage's reason and place in the capture."""
+def pieces(data: bytes, cuts: list[int]) -> tuple[list[tuple[int, bytes, int, int]], list[Damage]]:
+    """The same records, fed in pieces; and the damage, with its places in the capture."""
     found, body = framer(data)
     out: list[tuple[int, bytes, int, int]] = []
+    places: list[Damage] = []
     pending, done = b"", 0
     edges = [0, *sorted(cut % (len(body) + 1) for cut in cuts), len(body)]
     feeds = [(body[a:b], False) for a, b in pairwise(edges)]
@@ -61,10 +65,9 @@ def pieces(data: bytes, cuts: list[int]) -> tuple[list[tuple[int, bytes, int, in
         pending += piece
         records, used, damage = found.feed(pending, last=last)
         out += rows(records, pending)
-        if damage:
-            return out, damage.reason, done + damage.offset
+        places += [Damage(d.reason, done + d.offset, d.what) for d in damage]
         pending, done = pending[used:], done + used
-    return out, "", 0
+    return out, places
 
 
 def expected(tick: int = 1) -> list[tuple[int, bytes, int, int]]:
@@ -80,7 +83,28 @@ def test_pcap(order: str, nano: bool, tick: int) -> None:
     out, damage = whole(pcap(stamped, order=order, nano=nano))
     times = [(time + 789) // tick * tick for time, _ in RECORDS]
     assert out == [(t, d, len(d), 1) for t, (_, d) in zip(times, RECORDS, strict=True)]
-    assert damage is None
+    assert not damage
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    ("magic", "tick", "record", "file"),
+    [
+        (0xA1B2CD34, 1000, 8, 0),  # Kuznetzov's libpcap: more in front of each frame
+        (0x1C0001AC, 1, 0, 4),  # Ixia's: a size behind the file header
+        (0x1C0001AB, 1000, 0, 4),
+    ],
+)
+def test_pcap_with_larger_headers(
+    order: str, magic: int, tick: int, record: int, file: int
+) -> None:
+    """Other writers' headers have more in them than the usual ones."""
+    data = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, 1) + bytes(file)
+    for number, packet in enumerate(FRAMES):
+        sizes = struct.pack(order + "IIII", 1_700_000_000 + number, 5, len(packet), len(packet))
+        data += sizes + bytes(record) + packet
+    times = [START + number * SECOND + 5 * tick for number in range(len(FRAMES))]
+    assert whole(data) == ([(t, f, len(f), 1) for t, f in zip(times, FRAMES, strict=True)], [])
 
 
 def test_pcap_offsets_are_exact() -> None:
@@ -95,7 +119,7 @@ def test_pcap_snaplen_keeps_the_wire_length() -> None:
     """A frame cut by the snaplen says how long it was."""
     out, damage = whole(pcap([(START, bytes(1500))], snaplen=96))
     assert out == [(START, bytes(96), 1500, 1)]
-    assert damage is None
+    assert not damage
 
 
 @pytest.mark.parametrize("link", [1, 101, 276])
@@ -118,7 +142,7 @@ def test_pcapng(order: str, packet: Callable[..., bytes]) -> None:
     data += b"".join(packet(time // 1000, frame, order=order) for time, frame in RECORDS)
     out, damage = whole(data)
     assert out == expected(1000)
-    assert damage is None
+    assert not damage
 
 
 @pytest.mark.parametrize(
@@ -175,7 +199,7 @@ def test_pcapng_section_forgets_interfaces_and_byte_order() -> None:
     data += section() + interface(link=276) + enhanced(3, b"c")
     out, damage = whole(data)
     assert [(d, link) for _, d, _, link in out] == [(b"a", 1), (b"b", 113), (b"c", 276)]
-    assert damage is None
+    assert not damage
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -192,13 +216,25 @@ def test_pcapng_simple_packet_without_snaplen() -> None:
     assert whole(section() + interface() + simple(b"abcd", wire=60))[0] == [(0, b"abcd", 60, 1)]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_pcapng_interface_names(order: str) -> None:
+    """Each name once, in order, though sections repeat them; pcap has none."""
+    other = block(1, struct.pack(order + "HHIHH3s", 1, 0, 0, 2, 3, b"lo0"), order=order)
+    usual = section(order=order) + interface(order=order)
+    found, body = framer(usual + other + usual)
+    found.feed(body, last=True)
+    assert found.interfaces() == ["eth0", "lo0"]
+    assert framer(PCAP)[0].interfaces() == []
+
+
 def test_pcapng_passes_over_other_blocks() -> None:
-    """Name resolution, statistics, secrets and private blocks hold no packets."""
-    others = b"".join(block(kind, b"12345678") for kind in (4, 5, 10, 0x80000001))
+    """Names, statistics, journal, secrets, custom, private and unknown blocks hold no packets."""
+    kinds = 4, 5, 9, 10, 0xBAD, 0x80000001, 0x12345678
+    others = b"".join(block(kind, b"12345678") for kind in kinds)
     data = section() + others + interface() + others + enhanced(1, b"a") + others
     out, damage = whole(data)
     assert [d for _, d, _, _ in out] == [b"a"]
-    assert damage is None
+    assert not damage
 
 
 @pytest.mark.parametrize(
@@ -207,7 +243,10 @@ def test_pcapng_passes_over_other_blocks() -> None:
         (struct.pack("<II", 6, 13) + bytes(20), "claims 13 bytes"),
         (struct.pack("<II", 6, 8) + bytes(20), "claims 8 bytes"),
         (struct.pack("<II", 6, 1 << 30) + bytes(20), f"claims {1 << 30} bytes"),
-        (block(5, b"abcd")[:-4] + struct.pack("<I", 20), "16 bytes ends in the length 20"),
+        (
+            block(5, b"abcd")[:-4] + struct.pack("<I", 20) + bytes(12),
+            "16 bytes does not end in its length",
+        ),
         (enhanced(1, b"x", port=1), "interface 1 of 1"),
         (block(6, struct.pack("<IIIII", 0, 0, 0, 999, 999) + b"abcd"), "999 bytes lies in 4"),
         (block(6, b"abcd"), "20 bytes"),
@@ -218,23 +257,30 @@ def test_pcapng_passes_over_other_blocks() -> None:
     ],
 )
 def test_pcapng_damage_is_named(tail: bytes, what: str) -> None:
-    """A block that contradicts itself stops the reading there, and says what is wrong."""
+    """A block that contradicts itself is one damaged place, which says what is wrong."""
     front = section() + interface() + enhanced(1, b"a")
     out, damage = whole(front + tail + enhanced(2, b"b"))
-    assert [d for _, d, _, _ in out] == [b"a"]
-    assert damage is not None
-    assert (damage.reason, damage.offset) == (DAMAGED_RECORD, len(front))
-    assert what in damage.what
+    assert [d for _, d, _, _ in out] == [b"a", b"b"]
+    assert [(d.reason, d.offset) for d in damage] == [(DAMAGED_RECORD, len(front))]
+    assert what in damage[0].what
 
 
-def test_pcap_damage_is_named() -> None:
-    """A record longer than any packet is damage; what came before it is kept."""
+@pytest.mark.parametrize(
+    ("header", "what"),
+    [
+        ((0, 0, 1 << 25, 60), f"claims {1 << 25} bytes"),
+        ((START // SECOND, 0, 60, 59), "leads to no other"),  # more captured than there was
+        ((START // SECOND, 1_000_000, 60, 60), "leads to no other"),  # a fraction of a second
+        ((START // SECOND + 90_000, 0, 60, 60), "leads to no other"),  # a day later
+    ],
+)
+def test_pcap_damage_is_named(header: tuple[int, ...], what: str) -> None:
+    """A record that cannot be, and leads nowhere, is damage; what came before it is kept."""
     data = pcap(RECORDS[:2])
-    out, damage = whole(data + struct.pack("<IIII", 0, 0, 1 << 25, 60) + bytes(500))
+    out, damage = whole(data + struct.pack("<IIII", *header) + b"\xff" * 500)
     assert len(out) == 2
-    assert damage is not None
-    assert (damage.reason, damage.offset) == (DAMAGED_RECORD, len(data) - 24)
-    assert str(1 << 25) in damage.what
+    assert [(d.reason, d.offset) for d in damage] == [(DAMAGED_RECORD, len(data) - 24)]
+    assert what in damage[0].what
 
 
 PCAP = pcap(RECORDS)
@@ -262,15 +308,17 @@ def test_truncated_anywhere(name: str, data: bytes) -> None:
     ends = ENDS[name]
     for size in range(ends[0], len(data) + 1):
         out, damage = whole(data[:size])
-        assert len(out) == sum(end <= size for end in ends) - 1
-        assert (damage is None) == (size in ends)
-        assert damage is None or damage.reason == TRUNCATED_CAPTURE
+        kept = sum(end <= size for end in ends) - 1
+        skip = 24 if name == "pcap" else 0
+        assert out == whole(data)[0][:kept]
+        cut = [] if size in ends else [(TRUNCATED_CAPTURE, ends[kept] - skip)]
+        assert [(d.reason, d.offset) for d in damage] == cut
 
 
 @given(st.sampled_from([PCAP, PCAPNG, MIXED]), st.lists(st.integers(0, 1 << 16), max_size=12))
 def test_records_do_not_depend_on_the_feeds(data: bytes, cuts: list[int]) -> None:
     """Fed in any pieces, the records are the same."""
-    assert pieces(data, cuts) == (whole(data)[0], "", 0)
+    assert pieces(data, cuts) == (whole(data)[0], [])
 
 
 @given(
@@ -283,16 +331,11 @@ def test_records_do_not_depend_on_the_feeds(data: bytes, cuts: list[int]) -> Non
 def test_damage_does_not_depend_on_the_feeds(
     data: bytes, cuts: list[int], place: int, value: int, size: int
 ) -> None:
-    """A damaged capture, fed in any pieces, gives the same records, reason and place."""
+    """A damaged capture, fed in any pieces, gives the same records, reasons and places."""
     damaged = bytearray(data)
     damaged[place % len(data)] = value if place % len(data) >= 24 else damaged[place % len(data)]
     broken = bytes(damaged[:size])
-    out, damage = whole(broken)
-    assert pieces(broken, cuts) == (
-        out,
-        damage.reason if damage else "",
-        damage.offset if damage else 0,
-    )
+    assert pieces(broken, cuts) == whole(broken)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from llmflow.capture.account import PacketAccount
 from llmflow.capture.columns import PORTED
 from llmflow.capture.reader import read_packets
 from llmflow.capture.survey import Survey, survey
+from tests.builders import SECOND, START, ethernet, frame, ipv4, pcap, tcp
 
 PCAPS = sorted((Path(__file__).parents[2] / "pcaps").glob("*.pcap"))
 
@@ -48,3 +49,24 @@ def test_blocks_and_merging_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     whole = facts(survey(PCAPS[:4]))
     monkeypatch.setattr(room, "_MERGE_ROWS", 3)
     assert facts(survey(PCAPS[:4], block_bytes=5000)) == whole
+
+
+def test_what_biases_the_features_is_counted(tmp_path: Path) -> None:
+    """Snaplen, packets above the MTU, steps back in time: by hand, whatever the blocks."""
+    largest, larger = frame(bytes(1460)), frame(bytes(1461))
+    inside = ethernet(ipv4(ipv4(tcp(bytes(1450))), protocol=4))  # only the outer one is too long
+    arp = ethernet(bytes(1600), ethertype=0x0806)
+    times = [5, 3, 4, 9, 2]
+    frames = [largest, larger, inside, arp, frame()]
+    (tmp_path / "capture").write_bytes(
+        pcap([(START + t * SECOND, f) for t, f in zip(times, frames, strict=True)], snaplen=200)
+    )
+    for block_bytes in (1, 300, 1 << 20):
+        found = survey([tmp_path / "capture"], block_bytes=block_bytes)
+        assert (found.cut, found.above_mtu) == (4, 2)
+        assert (found.late, found.step_back) == (2, 7 * SECOND)
+        assert (found.first, found.last) == (START + 2 * SECOND, START + 9 * SECOND)
+        assert found.tunnels == {"ip-in-ip": 1}
+        assert (found.account.packets, found.account.ip_packets) == (5, 4)
+        assert found.with_ports == 4
+        assert (found.inner.count(), found.outer.count()) == ((1, 1, 1), (2, 1, 1))
