@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from llmflow.capture.account import PacketAccount
 from llmflow.capture.reader import BLOCK_BYTES, Progress, read_packets
@@ -29,7 +28,7 @@ class FlowStream:
 
     Parameters
     ----------
-    captures : sequence of str or Path
+    captures : sequence of str
     options : FlowOptions
     block_bytes : int
         Read at once; does not change results.
@@ -42,7 +41,7 @@ class FlowStream:
         What became of every packet; complete when an iteration has ended.
     """
 
-    captures: Sequence[str | Path]
+    captures: Sequence[str]
     options: FlowOptions = field(default_factory=FlowOptions)
     block_bytes: int = BLOCK_BYTES
     progress: Progress = lambda _: None
