@@ -63,7 +63,9 @@ def main() -> None:
         ["evaluate", str(manifest), "-o", str(evaluation), "--plot", str(build / "evaluation.svg")],
         ["train", str(manifest), "-o", "models/llm-stream", "--evaluation", str(evaluation)],
     ):
-        subprocess.run([*llmflow, *command], check=True)  # noqa: S603 - our own command
+        done = subprocess.run([*llmflow, *command], check=False)  # noqa: S603 - our own command
+        if done.returncode not in (0, 3):  # some captures of the corpus are damaged on purpose
+            sys.exit(done.returncode)
 
 
 if __name__ == "__main__":

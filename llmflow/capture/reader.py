@@ -41,6 +41,8 @@ def _open(path: str | Path, stack: contextlib.ExitStack) -> _Source:
     try:
         stream: BinaryIO
         if name == STDIN:
+            if sys.stdin is None:
+                raise CaptureError("is closed", where="standard input", hint="pipe a capture")
             name, stream = "standard input", sys.stdin.buffer
         else:
             stream = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115 - the stack closes it
@@ -125,12 +127,13 @@ def read_records(
         several captures were given.
     """
     if len(paths) > 1:
-        if STDIN in map(str, paths):
-            raise CaptureError(
-                "standard input cannot be one of several captures",
-                where=STDIN,
-                hint="name files only, or pipe one capture",
-            )
+        for path in paths:
+            if str(path) == STDIN or Path(path).is_fifo():
+                raise CaptureError(
+                    "a pipe cannot be one of several captures",
+                    where=str(path),
+                    hint="name files only, or pipe one capture",
+                )
         times = [_first_time(path) for path in paths]
         paths = [paths[i] for i in np.argsort(times, kind="stable")]
     position = 0

@@ -88,7 +88,7 @@ def _write(stream: FlowStream, model: Model, output: str | None, form: str, *, t
     from llmflow.report.tables import FLOW_SCHEMA, TURN_SCHEMA
     from llmflow.report.writers import open_output, open_table
 
-    with open_output(output) as sink:
+    with open_output(output, stream.captures) as sink:
         writer = open_table(sink, form, TURN_SCHEMA if turns else FLOW_SCHEMA)
         for results in classify(stream, model):
             writer.write(results.turns if turns else results.flows)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from llmflow.cli.options import flow_options, labels_argument, take_flow_options
-from llmflow.cli.training import build, talk, train_options
+from llmflow.cli.training import build, finish_training, talk, train_options
 
 
 @click.command()
@@ -42,6 +42,7 @@ def command(
     import json
 
     import llmflow
+    from llmflow.errors import OutputError
     from llmflow.learn.card import evaluation_tables
     from llmflow.learn.evaluate import cross_validate, score_with, summarise
     from llmflow.learn.model import load_model
@@ -51,6 +52,9 @@ def command(
 
     if plot:
         check_plot(plot)
+    for path in (output or ".", plot or "."):
+        if not Path(path).resolve().parent.is_dir():
+            raise OutputError("lies in no folder", where=str(path), hint="make the folder first")
     data = build(labels, take_flow_options(given), workers)
     if model_path:
         model = load_model(model_path)
@@ -60,14 +64,16 @@ def command(
         scores = cross_validate(data, options, talk)
         method = f"Nested cross-validation in {folds} parts, grouped by capture."
     results = {"method": method, **summarise(data, scores)}
-    if plot:
-        draw_evaluation(data.connections, scores, plot)
     if output:
         text = json.dumps({"llmflow": llmflow.__version__, "results": results}, indent=1)
         with open_output(output) as sink:
             sink.write(text.encode() + b"\n")
+    if plot:
+        with open_output(str(plot)) as sink:
+            draw_evaluation(data.connections, scores, sink, plot.suffix[1:])
     if output != "-":
         confusion = ", ".join(
             f"{name.replace('_', ' ')} {n}" for name, n in results["confusion"].items()
         )
         click.echo(f"{method}\n{confusion}\n\n{evaluation_tables(results)}")
+    finish_training(data)

@@ -60,7 +60,7 @@ def command(
 
     options = take_flow_options(given)
     form = format_of(output, form) or "jsonl"
-    with reading_progress(captures) as progress, open_output(output) as sink:
+    with reading_progress(captures) as progress, open_output(output, captures) as sink:
         stream = FlowStream(captures, options, tunnels, progress=progress)
         writer = open_table(sink, form, feature_schema())
         for step in stream.assemble():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
@@ -30,6 +31,22 @@ _TIMEOUTS = {
 }
 
 
+class Finite(click.FloatRange):
+    """A number in a range; NaN is none."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - as click has it
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """Refuse NaN, which passes every comparison of a range."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail("nan is not a number", param, ctx)
+        return number
+
+
 def captures_argument(command: F) -> F:
     """CAPTURE…: files, or - for standard input."""
     return click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)(command)
@@ -47,7 +64,7 @@ def flow_options(command: F) -> F:
     for name, (text, default) in reversed(_TIMEOUTS.items()):
         command = click.option(
             f"--{name.replace('_', '-')}",
-            type=click.FloatRange(min=0.001, max=1e6),
+            type=Finite(min=0.001, max=1e6),
             default=default,
             show_default=True,
             help=text,
@@ -126,6 +143,20 @@ def reading_progress(captures: Sequence[str]) -> Iterator[Callable[[int], None]]
     with bar:
         task = bar.add_task("reading", total=sum(sizes))
         yield lambda done: bar.advance(task, done)
+
+
+@contextlib.contextmanager
+def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
+    """A bar on standard error that counts things, where somebody looks."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda: bar.advance(task)
 
 
 def finish(account: PacketAccount) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from llmflow.cli.options import flow_options, labels_argument, take_flow_options
-from llmflow.cli.training import build, talk, train_options
+from llmflow.cli.training import build, finish_training, talk, train_options
 
 
 @click.command()
@@ -45,14 +45,16 @@ def command(
     import numpy as np
 
     from llmflow.errors import LabelError
-    from llmflow.learn.card import write_card
-    from llmflow.learn.model import save_model
+    from llmflow.learn.card import evaluation_tables, write_card
+    from llmflow.learn.model import check_place, save_model
     from llmflow.learn.train import TrainOptions, all_connections, fit_model
 
+    check_place(output)
     numbers = None
     if evaluation:
         try:
             numbers = json.loads(evaluation.read_bytes())["results"]
+            evaluation_tables(numbers)
         except (ValueError, KeyError, TypeError):
             raise LabelError("is no output of `llmflow evaluate`", where=str(evaluation)) from None
     options = TrainOptions(trees=trees, folds=folds, target_fpr=target_fpr, seed=seed)
@@ -70,3 +72,4 @@ def command(
     }
     save_model(model, estimator, write_card(model, numbers), output)
     click.echo(f"{model.model_id}: llm-stream from a score of {model.threshold:.4f}; {output}")
+    finish_training(data)

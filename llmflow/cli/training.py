@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from llmflow.cli.options import PARTIAL, Finite, counting
+
 if TYPE_CHECKING:
     from llmflow.flows.batch import FlowOptions
     from llmflow.learn.dataset import DataSet
@@ -27,10 +29,10 @@ def train_options(command: F) -> F:
             help="Parts of a cross-validation; no group of captures is in two.",
         ),
         click.option(
-            "--target-fpr", type=click.FloatRange(0, 1), default=0.01, show_default=True,
+            "--target-fpr", type=Finite(0, 1), default=0.01, show_default=True,
             help="False-positive rate over decidable negatives at the operating point.",
         ),
-        click.option("--seed", type=int, default=1, show_default=True),
+        click.option("--seed", type=click.IntRange(0, 2**31), default=1, show_default=True),
         click.option(
             "--workers", type=click.IntRange(1), default=os.cpu_count() or 1,
             help="Processes that read captures; the result does not depend on it.",
@@ -48,15 +50,22 @@ def talk(text: str) -> None:
 
 
 def build(labels: tuple[Path, ...], options: FlowOptions, workers: int) -> DataSet:
-    """Read labels and captures into a data set; name the captures that gave nothing."""
+    """Read labels and captures into a data set; name the captures that gave nothing or less."""
     from llmflow.learn.dataset import build_dataset
     from llmflow.learn.labels import read_labels
 
     captures = read_labels(list(labels))
-    talk(f"reading {len(captures)} captures")
-    data = build_dataset(captures, options, workers=workers)
-    for note in data.unusable[:_NOTES]:
-        click.echo(f"llmflow: not used: {note}", err=True)
-    if len(data.unusable) > _NOTES:
-        click.echo(f"llmflow: and {len(data.unusable) - _NOTES} more captures", err=True)
+    with counting("captures", len(captures)) as advance:
+        data = build_dataset(captures, options, workers=workers, progress=advance)
+    for text, notes in (("not used", data.unusable), ("damaged", data.damaged)):
+        for note in notes[:_NOTES]:
+            click.echo(f"llmflow: {text}: {note}", err=True)
+        if len(notes) > _NOTES:
+            click.echo(f"llmflow: {text}: {len(notes) - _NOTES} more", err=True)
     return data
+
+
+def finish_training(data: DataSet) -> None:
+    """End with exit code 3 if captures were damaged or of no use."""
+    if data.unusable or data.damaged:
+        click.get_current_context().exit(PARTIAL)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from llmflow.capture.account import PacketAccount
 from llmflow.capture.dpkt_lane import Tunnels
@@ -30,7 +29,7 @@ class FlowStream:
 
     Parameters
     ----------
-    captures : sequence of str or Path
+    captures : sequence of str
     options : FlowOptions
     tunnels : {"inner", "outer"}
         Which IP header of a tunnelled packet counts.
@@ -45,7 +44,7 @@ class FlowStream:
         What became of every packet; complete when an iteration has ended.
     """
 
-    captures: Sequence[str | Path]
+    captures: Sequence[str]
     options: FlowOptions = field(default_factory=FlowOptions)
     tunnels: Tunnels = "inner"
     block_bytes: int = BLOCK_BYTES

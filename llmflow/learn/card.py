@@ -106,9 +106,9 @@ times and directions of packets. No address, port, name, TTL or absolute time is
 {streams}
 
 ## Operating point
-`llm-stream` from a score of {model.threshold:.4f}: the lowest threshold with at most
-{100 * model.facts["options"]["target_fpr"]:g} % false positives among decidable other connections,
-chosen on out-of-fold scores.
+`llm-stream` from a score of {model.threshold:.4f}: half-way between the lowest score that keeps
+false positives among decidable other connections to
+{100 * model.facts["options"]["target_fpr"]:g} % and the next stream above it, out of fold.
 
 ## How it was evaluated
 {measured}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -50,6 +50,8 @@ class DataSet:
         ``turn`` counts the turns of the whole set.
     unusable : list of str
         Captures that could not be read, and why.
+    damaged : list of str
+        What was damaged in those that could.
     """
 
     groups: list[str]
@@ -57,6 +59,7 @@ class DataSet:
     turn_connection: I64
     segments: SegmentFeatures
     unusable: list[str]
+    damaged: list[str]
 
     @property
     def segment_connection(self) -> I64:
@@ -83,6 +86,7 @@ class _Part:
     connections: list[tuple[bool, str, bool]]
     turn_connection: I64
     segments: SegmentFeatures
+    notes: list[str]
 
 
 def _keys(step: Assembled) -> list[ConnectionKey]:
@@ -100,8 +104,9 @@ def _extract_capture(job: tuple[LabelledCapture, FlowOptions]) -> _Part | str:
     turn_connection: list[I64] = []
     segments: list[SegmentFeatures] = []
     turns_before = 0
+    stream = FlowStream([str(labelled.path)], options)
     try:
-        for step in FlowStream([labelled.path], options).assemble():
+        for step in stream.assemble():
             of_flow = np.full(len(step.batch.flows), -1, np.int64)
             f, p = step.batch.flows, step.batch.packets
             down = row_sums(step.data.down, step.data.flow, len(f)).astype(np.int64)
@@ -138,7 +143,12 @@ def _extract_capture(job: tuple[LabelledCapture, FlowOptions]) -> _Part | str:
         )
         for positive, category, packets, first, last in rows
     ]
-    return _Part(connections, np.concatenate(turn_connection), SegmentFeatures.concat(segments))
+    notes = []
+    if stream.account.damaged:
+        notes = stream.account.notes or [f"{labelled.path}: {stream.account.summary()}"]
+    return _Part(
+        connections, np.concatenate(turn_connection), SegmentFeatures.concat(segments), notes
+    )
 
 
 def build_dataset(
@@ -167,6 +177,7 @@ def build_dataset(
     jobs = [(capture, options or FlowOptions()) for capture in captures]
     groups: list[str] = []
     unusable: list[str] = []
+    damaged: list[str] = []
     connections: list[tuple[int, bool, str, bool]] = []
     turn_connection: list[I64] = []
     segments: list[SegmentFeatures] = []
@@ -176,6 +187,7 @@ def build_dataset(
         if isinstance(part, str):
             unusable.append(part)
             continue
+        damaged += part.notes
         s = part.segments
         segments.append(SegmentFeatures(s.turn + turns_before, s.scale, s.values))
         turn_connection.append(part.turn_connection + len(connections))
@@ -199,11 +211,13 @@ def build_dataset(
         np.concatenate(turn_connection),
         SegmentFeatures.concat(segments),
         unusable,
+        damaged,
     )
 
 
-def _map(jobs: list[tuple[LabelledCapture, FlowOptions]], workers: int) -> list[_Part | str]:
+def _map(jobs: list[tuple[LabelledCapture, FlowOptions]], workers: int) -> Iterator[_Part | str]:
     if workers <= 1:
-        return [_extract_capture(job) for job in jobs]
+        yield from map(_extract_capture, jobs)
+        return
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(_extract_capture, jobs, chunksize=4))
+        yield from pool.map(_extract_capture, jobs, chunksize=4)

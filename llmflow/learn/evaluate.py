@@ -159,7 +159,9 @@ def summarise(data: DataSet, scores: Scores) -> dict[str, Any]:
         "recall_at_rate_decidable": [
             _recall_at(scores, c.positive, decidable, r) for r in (0.025, 0.01)
         ],
-        "average_precision": float(average_precision_score(c.positive, scores.score)),
+        "average_precision": (
+            float(average_precision_score(c.positive, scores.score)) if c.positive.any() else None
+        ),
         "calibration": _calibration(data, scores),
         "by_category": categories,
     }

@@ -72,6 +72,13 @@ def _address(text: str) -> int:
     return int(address) | IPV4_MAPPED if address.version == 4 else int(address)  # noqa: PLR2004
 
 
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 1 << 16:
+        raise ValueError(f"port {port}")
+    return port
+
+
 def _protocol(text: str) -> int:
     numbers = {name: number for number, name in PROTOCOLS.items()}
     name = text.strip().lower()
@@ -105,15 +112,20 @@ def _read_manifest(manifest: Path) -> list[LabelledCapture]:
             raise LabelError("a row without capture or label", where=where, hint="fill it in")
         path = manifest.parent / name
         found = captures.setdefault(path, LabelledCapture(path, row.get("group") or str(path)))
+        text = text.lower() if text.lower() in (LLM_STREAM, UNKNOWN) else text
         label = Label(text, row.get("category") or text)
+        if row.get("group") and found.group != row["group"]:
+            raise LabelError("one capture is in two groups", where=where, hint="keep one")
         given = [row.get(column) or "" for column in _FLOW_COLUMNS]
         if not any(given):
+            if found.default not in (None, label):
+                raise LabelError("two rows label all of one capture", where=where, hint="keep one")
             found.default = label
             continue
         try:
             protocol, a, a_port, b, b_port = given
             key = connection_key(
-                _protocol(protocol), _address(a), int(a_port), _address(b), int(b_port)
+                _protocol(protocol), _address(a), _port(a_port), _address(b), _port(b_port)
             )
         except ValueError as error:
             raise LabelError(
@@ -132,11 +144,11 @@ def _read_manifest(manifest: Path) -> list[LabelledCapture]:
 
 def _read_folder(folder: Path) -> list[LabelledCapture]:
     return [
-        LabelledCapture(path, str(path), Label(labelled.name, labelled.name))
+        LabelledCapture(path, str(path), Label(labelled.name.lower(), labelled.name))
         for labelled in sorted(folder.iterdir())
         if labelled.is_dir()
         for path in sorted(labelled.rglob("*"))
-        if path.suffix in SUFFIXES and path.is_file()
+        if path.suffix.lower() in SUFFIXES and path.is_file()
     ]
 
 

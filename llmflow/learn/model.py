@@ -201,6 +201,21 @@ def _schema() -> dict[str, Any]:
     }
 
 
+def check_place(directory: Path) -> None:
+    """Say early that a model cannot be put somewhere.
+
+    Raises
+    ------
+    OutputError
+        Something that is no model stands there.
+    """
+    taken = directory.exists() and not (directory / "model.json").is_file()
+    if taken and (not directory.is_dir() or any(directory.iterdir())):
+        raise OutputError(
+            "stands there already and is no model", where=str(directory), hint="choose another -o"
+        )
+
+
 def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None:  # noqa: ANN401
     """Write a model folder: whole or not at all.
 
@@ -211,10 +226,7 @@ def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None
     """
     import sklearn  # noqa: PLC0415 - heavy
 
-    if directory.exists() and not (directory / "model.json").exists() and any(directory.iterdir()):
-        raise OutputError(
-            "stands there already and is no model", where=str(directory), hint="choose another -o"
-        )
+    check_place(directory)
     forest, fitted = model.forest.to_bytes(), _dump_estimator(estimator)
     about = {
         "format": FORMAT,

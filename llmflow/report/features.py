@@ -20,7 +20,7 @@ def feature_schema() -> pa.Schema:
         pa.field("flow_id", pa.string()),
         pa.field("slice", pa.int64()),
         pa.field("turn", pa.int64()),
-        pa.field("start", time),
+        pa.field("reply_start", time),
     ]
     return pa.schema(
         keys
@@ -51,7 +51,7 @@ def feature_table(batch: FlowBatch, data: Data, turns: Turns, level: str) -> pa.
         pa.array(flow_id[flow]),
         pa.array(f.slice_no[flow]),
         pa.array(turns.number[turn]),
-        pa.array(batch.packets.time[turns.reply[turn]], schema.field("start").type),
+        pa.array(batch.packets.time[turns.reply[turn]], schema.field("reply_start").type),
         *(pa.array(column, pa.float64(), mask=np.isnan(column)) for column in values.T),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def check_plot(path: Path) -> None:
         ) from None
 
 
-def draw_evaluation(connections: Connections, scores: Scores, path: Path) -> None:
+def draw_evaluation(connections: Connections, scores: Scores, sink: IO[bytes], form: str) -> None:
     """Draw precision over recall, and how the scores of the classes are distributed."""
     import matplotlib as mpl  # noqa: PLC0415 - heavy
     from matplotlib.figure import Figure  # noqa: PLC0415 - heavy
@@ -52,12 +52,15 @@ def draw_evaluation(connections: Connections, scores: Scores, path: Path) -> Non
         (np.ones(len(connections), np.bool_), "all connections", _BLUE),
         (connections.positive | connections.decidable, "streams and decidable others", _GREY),
     ):
+        if not connections.positive[rows].any():
+            continue
         precision, recall, _ = precision_recall_curve(
             connections.positive[rows], scores.score[rows]
         )
         left.step(recall, precision, where="post", label=name, color=colour)
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
-    left.legend(frameon=False, loc="lower left")
+    if connections.positive.any():
+        left.legend(frameon=False, loc="lower left")
 
     edges = np.linspace(0, 1, 41)
     for rows, name, colour in (
@@ -72,7 +75,4 @@ def draw_evaluation(connections: Connections, scores: Scores, path: Path) -> Non
     right.legend(frameon=False)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    try:
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else {})
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", where=str(path)) from None
+    figure.savefig(sink, format=form, dpi=150, metadata={"Date": None} if form == "svg" else {})

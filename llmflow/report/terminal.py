@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from llmflow.errors import OutputError
 from llmflow.learn.model import LLM_STREAM, UNDECIDED
 
 # (heading, justify, least width of the terminal at which the column is shown)
@@ -100,7 +101,23 @@ class Summary:
         )
 
     def print(self) -> None:
-        """Show the table and the summary on standard output."""
+        """Show the table and the summary on standard output.
+
+        Raises
+        ------
+        OutputError
+            Standard output cannot be written.
+        """
+        try:
+            self._print()
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            what = f"cannot be written ({error.strerror})"
+            raise OutputError(what, where="standard output") from None
+
+    def _print(self) -> None:
         from rich.console import Console  # noqa: PLC0415 - heavy
         from rich.table import Table  # noqa: PLC0415 - heavy
 

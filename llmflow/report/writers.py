@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -94,7 +94,7 @@ class _Parquet:
 
 
 class _Arrow:
-    """Arrow IPC file (Feather 2); metadata of the run in the footer's schema."""
+    """Arrow IPC file (Feather 2), metadata in its schema; the one format that gathers all rows."""
 
     def __init__(self, sink: IO[bytes], schema: pa.Schema) -> None:
         self._sink, self._schema = sink, schema
@@ -153,23 +153,46 @@ def format_of(output: str | None, wanted: str | None) -> str | None:
 
 
 @contextlib.contextmanager
-def open_output(path: str | None) -> Iterator[IO[bytes]]:
+def open_output(path: str | None, inputs: Sequence[str] = ()) -> Iterator[IO[bytes]]:
     """A place to write: standard output, or a file that appears only when all went well.
+
+    Parameters
+    ----------
+    path : str, optional
+        None and ``-`` are standard output; what is no regular file (a FIFO, a device) is written
+        to as it is.
+    inputs : sequence of str
+        Files that must not be overwritten.
 
     Raises
     ------
     OutputError
-        The file cannot be written.
+        It cannot be written, or is one of the inputs.
     """
-    if path in (None, "-"):
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-        return
-    target = Path(str(path))
+    name = "standard output" if path in (None, "-") else str(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+        if path in (None, "-"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+            return
+        target = Path(name).resolve()
+        if target.exists() and any(Path(i).exists() and target.samefile(i) for i in inputs):
+            raise OutputError("is one of the inputs", where=name, hint="choose another -o")
+        if target.exists() and not target.is_file():
+            with target.open("wb") as file:
+                yield file
+            return
+        with _whole_or_not(target) as file:
+            yield file
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", where=str(target)) from None
+        raise OutputError(f"cannot be written ({error.strerror})", where=name) from None
+
+
+@contextlib.contextmanager
+def _whole_or_not(target: Path) -> Iterator[IO[bytes]]:
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
     fresh = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -178,8 +201,6 @@ def open_output(path: str | None) -> Iterator[IO[bytes]]:
         os.umask(mask)
         fresh.chmod(0o666 & ~mask)
         fresh.replace(target)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", where=str(target)) from None
     finally:
         fresh.unlink(missing_ok=True)
 

@@ -254,3 +254,57 @@ def test_a_foreign_or_damaged_model_is_refused(tmp_path: Path) -> None:
     done = run("classify", MIXED, "--model", model)
     assert done.returncode == 1
     assert b"checksum" in done.stderr
+
+
+def test_outputs_spare_inputs_links_and_devices(tmp_path: Path) -> None:
+    """-o never overwrites an input, follows a link, and writes into a FIFO as it is."""
+    capture = tmp_path / "a.pcap"
+    shutil.copy(MIXED, capture)
+    done = run("classify", capture, "-f", "jsonl", "-o", capture)
+    assert done.returncode == 1
+    assert capture.read_bytes() == MIXED.read_bytes()
+    (tmp_path / "real.jsonl").write_text("before")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "real.jsonl")
+    assert run("classify", capture, "-o", tmp_path / "link.jsonl").returncode == 0
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "real.jsonl").read_text().count("\n") == 18
+    fifo = tmp_path / "fifo.jsonl"
+    os.mkfifo(fifo)
+    with subprocess.Popen(["/bin/cat", str(fifo)], stdout=subprocess.PIPE) as reader:
+        assert run("classify", capture, "-o", fifo).returncode == 0
+        text, _ = reader.communicate(timeout=60)
+    assert text.count(b"\n") == 18
+    assert fifo.is_fifo()
+
+
+@pytest.mark.parametrize("option", ["--idle-timeout", "--reorder"])
+def test_nan_is_no_number(option: str) -> None:
+    """NaN passes every comparison, so it is refused by name."""
+    done = run("classify", MIXED, option, "nan")
+    assert done.returncode == 2
+    assert b"nan is not a number" in done.stderr
+
+
+def test_a_pipe_among_several_captures_is_refused(tmp_path: Path) -> None:
+    """A pipe can be read once, and the order of several captures needs a look first."""
+    os.mkfifo(tmp_path / "fifo")
+    done = run("classify", MIXED, tmp_path / "fifo")
+    assert done.returncode == 1
+    assert b"a pipe cannot be one of several" in done.stderr
+
+
+def test_termination_leaves_no_partial_file(tmp_path: Path) -> None:
+    """SIGTERM takes half a file away like Ctrl-C does."""
+    command = [sys.executable, "-m", "llmflow", "classify", "-", "-o", str(tmp_path / "o.csv")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(MIXED.read_bytes())
+        process.stdin.flush()
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []

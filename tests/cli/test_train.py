@@ -119,6 +119,9 @@ def test_folders_named_after_labels(tmp_path: Path) -> None:
         (CONTRADICTION, "one connection is labelled"),
         ("capture,label\n", "names no capture"),
         ("capture,label\nmissing.pcap,other\n", "no such file"),
+        ("capture,label\na.pcap,other\na.pcap,web\n", "two rows label all"),
+        ("capture,label,group\na.pcap,other,x\na.pcap,other,y\n", "in two groups"),
+        (CONTRADICTION.replace(",2\n", ",999999\n"), "port 999999"),
     ],
 )
 def test_bad_labels_are_one_sentence(tmp_path: Path, content: str, says: str) -> None:
@@ -167,3 +170,32 @@ def test_features_are_listed() -> None:
     """--list tells every definition without a capture."""
     result = invoke("features", "--list")
     assert all(name in result.output for name in FEATURES)
+
+
+def test_damaged_and_missing_captures_end_in_three(manifest: Path, tmp_path: Path) -> None:
+    """A training set that lost something says so with its exit code, and still trains."""
+    (tmp_path / "cut.pcap").write_bytes((PCAPS / "voip.pcap").read_bytes()[:-5])
+    extra = f"{tmp_path / 'cut.pcap'},other,,,,,,\n{tmp_path / 'none.pcap'},other,,,,,,\n"
+    both = tmp_path / "manifest.csv"
+    both.write_text(manifest.read_text() + extra)
+    result = invoke("train", both, "-o", tmp_path / "model", *FAST)
+    assert result.exit_code == 3
+    assert "the file ends inside a record" in result.output
+    assert "no such file" in result.output
+    assert (tmp_path / "model" / "model.json").exists()
+
+
+def test_the_label_is_known_in_any_case(manifest: Path, tmp_path: Path) -> None:
+    """`LLM-Stream` is the positive label, not a negative one by accident."""
+    path = tmp_path / "manifest.csv"
+    path.write_text(manifest.read_text().replace("llm-stream", "LLM-Stream"))
+    result = invoke("evaluate", path, "--model", default_model_path(), "--workers", "1")
+    assert "| recall, all streams |" in result.output
+    assert "recall, all streams | none" not in result.output
+
+
+def test_a_picture_without_a_folder_is_refused_early(manifest: Path, tmp_path: Path) -> None:
+    """A place that cannot be written is said before the work, not after."""
+    result = invoke("evaluate", manifest, "--plot", tmp_path / "no" / "x.svg", *FAST)
+    assert result.exit_code == 1
+    assert "lies in no folder" in result.output

@@ -62,7 +62,7 @@ def from_recipes(given_recipes: Recipes) -> list[Pair]:
 def from_capture(capture: Path) -> list[Pair]:
     return [
         pair
-        for step in FlowStream([capture]).assemble()
+        for step in FlowStream([str(capture)]).assemble()
         for pair in pairs_of(step.batch, step.data, step.turns)
     ]
 
@@ -170,7 +170,7 @@ def test_columns_are_the_kernels_in_order(capture: Path) -> None:
 @pytest.mark.parametrize("capture", CAPTURES, ids=lambda path: path.stem)
 def test_only_segments_with_evidence_are_extracted(capture: Path) -> None:
     """A model is asked about segments of at least eight chunks, of its three scales, no others."""
-    for step in FlowStream([capture]).assemble():
+    for step in FlowStream([str(capture)]).assemble():
         features = extract(step.batch, step.data, step.turns)
         expected = [
             (scale, segment.turn)
