@@ -28,10 +28,10 @@ MAX_RECORD = 1 << 24  # no link delivers a larger packet
 USUAL_RECORD = 1 << 18  # libpcap's own limit, where the file header names no larger one
 NANOSECOND = 1_000_000_000
 NO_TIME = -1  # a time stamp that cannot be
+_LIKE_TIME = 3600  # s around the known time in which guessed records lie
 
 # magic number as read little-endian -> (byte order, nanoseconds per tick, bytes of record header,
 # bytes behind the file header). 0xA1B2CD34 is Kuznetzov's patched libpcap, 0x1C0001.. Ixia's.
-_LIKE_TIME = 3600  # s around the known time in which guessed records lie
 _PCAP_MAGIC = {
     0xA1B2C3D4: ("<", 1000, 16, 0),
     0xD4C3B2A1: (">", 1000, 16, 0),
@@ -288,7 +288,7 @@ class PcapngFramer:
     """pcapng: any sections and interfaces; enhanced, simple and obsolete packet blocks."""
 
     order: str = "<"
-    ports: list[_Interface] = field(default_factory=list)  # of this section
+    ports: list[_Interface | None] = field(default_factory=list)  # of this section; None: damaged
     names: dict[str, None] = field(default_factory=dict)  # of all sections, in order
     clock: int = 0  # time of the latest packet: simple packet blocks carry none
     lost: bool = False  # between a damaged place and the next good block
@@ -360,8 +360,8 @@ class PcapngFramer:
         if kind == _SECTION:
             self.ports = []
         elif kind == _INTERFACE:
-            port = self._interface(block, body, stop)
-            self.ports.append(port)
+            self.ports.append(None)  # a damaged one keeps its number
+            self.ports[-1] = port = self._interface(block, body, stop)
             self.names[port.name] = None
         elif kind in (_ENHANCED_PACKET, _OBSOLETE_PACKET):
             layout = "IIIII" if kind == _ENHANCED_PACKET else "HHIIII"
@@ -383,7 +383,10 @@ class PcapngFramer:
     def _at(self, number: int) -> _Interface:
         if number >= len(self.ports):
             raise ValueError(f"a packet names interface {number} of {len(self.ports)}")
-        return self.ports[number]
+        port = self.ports[number]
+        if port is None:
+            raise ValueError(f"a packet names the damaged interface {number}")
+        return port
 
     def _row(
         self, offset: int, captured: int, wire: int, port: _Interface, stop: int

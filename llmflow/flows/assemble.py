@@ -25,6 +25,7 @@ from llmflow.arrays import (
     ragged_index,
     run_counts,
     run_end_mask,
+    run_mask,
     run_starts,
 )
 from llmflow.capture.columns import ACK, FIN, RST, SYN, Columns, PacketColumns
@@ -143,32 +144,20 @@ def _in_order(parts: list[Waiting]) -> Waiting:
     return Waiting(*(np.concatenate(column)[order] for column in columns))
 
 
-def _latest_before(marked: Bool, begin: I64) -> I64:
-    """For each row the latest marked row in front of it, at least its key's first row."""
-    latest = np.maximum.accumulate(np.where(marked, np.arange(len(marked)), -1))
-    before: I64 = np.maximum(np.concatenate([[-1], latest[:-1]]), begin)
-    return before
-
-
 def _flow_starts(rows: Waiting, closing: Bool, options: FlowOptions) -> I64:
     """First rows of all flows, before slicing."""
-    n = len(rows)
-    key_first = run_starts(rows.key)
+    begins_key = run_mask(rows.key)
     gap = np.diff(rows.time, prepend=rows.time[:1])
-    gap[key_first] = 0
     idle = gap >= options.ns("idle_timeout")
     quiet = gap >= options.ns("closed_timeout")
     opening = (rows.flags & (SYN | ACK) == SYN) & ~rows.context
     # A candidate cuts if anything closed since the candidate before it. One that does not cut saw
     # nothing close since the flow began, so comparing with the latest candidate is enough.
-    candidate = idle | quiet | opening
-    candidate[key_first] = True
+    candidate = np.flatnonzero(begins_key | idle | quiet | opening)
     before: I64 = np.cumsum(closing) - closing
-    key_begin = np.repeat(key_first, run_counts(key_first, n))
-    closed = before > before[_latest_before(candidate, key_begin)]
-    begins = idle | (candidate & closed)
-    begins[key_first] = True
-    return np.flatnonzero(begins).astype(np.int64, copy=False)
+    closings = before[candidate]
+    closed = np.diff(closings, prepend=closings[:1]) > 0
+    return candidate[begins_key[candidate] | idle[candidate] | closed]
 
 
 @dataclass(frozen=True, slots=True)

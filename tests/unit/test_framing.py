@@ -353,3 +353,11 @@ def test_no_capture(head: bytes, message: str) -> None:
     """What is no capture is refused in words that name the file and the reason."""
     with pytest.raises(CaptureError, match=f"^somewhere: .*{message}"):
         open_framer(head, "somewhere")
+
+
+def test_a_damaged_interface_keeps_its_number() -> None:
+    """Packets of a damaged interface are damage; those of the next keep their own link type."""
+    data = section() + interface(resolution=0x7F) + interface(link=101)
+    out, damage = whole(data + enhanced(1, b"eth", port=0) + enhanced(2, b"raw", port=1))
+    assert [(captured, link) for _, captured, _, link in out] == [(b"raw", 101)]
+    assert len(damage) == 2
