@@ -3,90 +3,79 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from llmflow.capture import dpkt_lane, lanes
-from llmflow.capture.account import PacketAccount
+from llmflow.capture.account import TRUNCATED_CAPTURE, PacketAccount
 from llmflow.capture.columns import PacketColumns
 from llmflow.capture.dpkt_lane import Tunnels
 from llmflow.capture.framing import Framer, Records, open_framer
 from llmflow.capture.links import WITHOUT_IP
+from llmflow.capture.sources import HEAD, STDIN, BrokenSourceError, Source, open_source
 from llmflow.errors import CaptureError
 
 BLOCK_BYTES = 4 << 20
-STDIN = "-"
 
 Progress = Callable[[int], None]
 
 
 @dataclass(slots=True)
-class _Source:
+class _Capture:
     """One opened capture: its framer, and the bytes read but not yet framed."""
 
-    name: str
-    stream: BinaryIO
+    source: Source
     framer: Framer
     pending: bytes
-    head: int  # bytes read to know the format
 
 
-def _open(path: str | Path, stack: contextlib.ExitStack) -> _Source:
-    name = str(path)
+def _open(path: str | Path, stack: contextlib.ExitStack) -> _Capture:
+    source = open_source(path, stack)
+    head, more = b"", True
     try:
-        stream: BinaryIO
-        if name == STDIN:
-            if sys.stdin is None:
-                raise CaptureError("is closed", where="standard input", hint="pipe a capture")
-            name, stream = "standard input", sys.stdin.buffer
-        else:
-            stream = stack.enter_context(Path(path).open("rb"))  # noqa: SIM115 - the stack closes it
-        head = stream.read(1 << 16)
-    except FileNotFoundError:
-        raise CaptureError("no such file", where=name, hint="check the path") from None
-    except IsADirectoryError:
-        raise CaptureError("is a folder", where=name, hint="name the captures in it") from None
-    except OSError as error:
-        raise CaptureError(f"cannot be read ({error.strerror})", where=name) from None
-    framer, skip = open_framer(head, name)
-    return _Source(name, stream, framer, head[skip:], len(head))
+        while more and len(head) < HEAD:
+            more = bool(piece := source.read(HEAD - len(head)))
+            head += piece
+    except BrokenSourceError as error:
+        if not head:
+            raise CaptureError(f"cannot be unpacked ({error})", where=source.name) from None
+    framer, skip = open_framer(head, source.name)
+    return _Capture(source, framer, head[skip:])
 
 
 def _first_time(path: str | Path) -> int:
     """Time of the first packet near the front of a capture, to put a rotated set in order."""
     with contextlib.ExitStack() as stack:
-        source = _open(path, stack)
-        for _, records in _blocks(source, 1 << 16, PacketAccount(), lambda _: None):
+        capture = _open(path, stack)
+        for _, records in _blocks(capture, 1 << 16, PacketAccount(), lambda _: None):
             if len(records):
                 return int(records.time[0])
     return 0
 
 
 def _blocks(
-    source: _Source, block_bytes: int, account: PacketAccount, progress: Progress
+    capture: _Capture, block_bytes: int, account: PacketAccount, progress: Progress
 ) -> Iterator[tuple[bytes, Records]]:
-    """Blocks of one source with the records that are whole in them."""
-    done, last = 0, False
-    progress(source.head)
+    """Blocks of one capture with the records that are whole in them."""
+    source, done, last = capture.source, 0, False
     while not last:
         try:
-            piece = source.stream.read(block_bytes)
-        except OSError as error:
-            raise CaptureError(f"cannot be read on ({error.strerror})", where=source.name) from None
+            piece = source.read(block_bytes)
+        except BrokenSourceError as error:
+            account.damage(TRUNCATED_CAPTURE, f"{source.name}: cannot be unpacked on ({error})")
+            piece = b""
         last = not piece
-        block = source.pending + piece
-        records, used, damage = source.framer.feed(block, last=last)
+        block = capture.pending + piece
+        records, used, damage = capture.framer.feed(block, last=last)
         yield block, records
-        progress(len(piece))
+        progress(source.progress())
         for found in damage:
             place = f"{source.name}: at byte {done + found.offset} of the records"
             account.damage(found.reason, f"{place}: {found.what}")
-        source.pending, done = block[used:], done + used
+        capture.pending, done = block[used:], done + used
 
 
 def read_records(
@@ -139,14 +128,14 @@ def read_records(
     position = 0
     for path in paths:
         with contextlib.ExitStack() as stack:
-            source = _open(path, stack)
-            for block, records in _blocks(source, block_bytes, account, progress):
+            capture = _open(path, stack)
+            for block, records in _blocks(capture, block_bytes, account, progress):
                 links, counts = np.unique(records.link, return_counts=True)
                 account.link_types.update(dict(zip(links.tolist(), counts.tolist(), strict=True)))
                 account.packets += len(records)
                 yield block, records, position
                 position += len(records)
-            account.interfaces.update(dict.fromkeys(source.framer.interfaces()))
+            account.interfaces.update(dict.fromkeys(capture.framer.interfaces()))
 
 
 def read_packets(
