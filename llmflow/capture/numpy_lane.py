@@ -22,15 +22,19 @@ from llmflow.capture.columns import (
     UDP,
     PacketColumns,
 )
+from llmflow.capture.dpkt_lane import LAYERS
 from llmflow.capture.framing import Records
 from llmflow.capture.tunnels import PORTS
 
 _ETHERNET = 1
 _IPV4, _IPV6, _VLAN = 0x0800, 0x86DD, 0x8100
-_NO_IP = 0x0806  # ARP, the one common frame without IP
 # Protocols with nothing inside that the other lane would open: also ICMP, IGMP, ICMPv6, OSPF, PIM.
 _COLUMN = np.zeros(256, np.bool_)
 _COLUMN[[1, 2, TCP, UDP, 58, 89, 103]] = True
+# Ethertypes behind which the other lane knows no layer: ARP, LLDP and the like.
+_FOREIGN = np.ones(1 << 16, np.bool_)
+_FOREIGN[:0x0600] = False  # lengths (IEEE 802.3)
+_FOREIGN[[kind for kind in LAYERS if 0 <= kind < 1 << 16]] = False
 # UDP ports at which the other lane looks for a tunnel.
 _TUNNEL = np.zeros(1 << 16, np.bool_)
 _TUNNEL[list(PORTS)] = True
@@ -101,13 +105,13 @@ def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns
     rest : ndarray of int64
         Rows of ``records`` for the other lane.
     not_ip : int
-        Packets that are ARP.
+        Frames of other protocols.
     """
     # A copy with room behind the end is cheaper than a check at every gather.
     padded = block + bytes(_PADDING)
     frame = records.offset
     kind, network, vlan = _link(padded, records)
-    arp = (kind == _NO_IP) & (network == frame + 14)
+    foreign = _FOREIGN[kind]
     six = kind == _IPV6
     rows = np.flatnonzero(six | (kind == _IPV4))
     header = np.where(six[rows], 40, 20)
@@ -140,7 +144,7 @@ def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns
     simple &= _COLUMN[protocol]
 
     kept = np.flatnonzero(simple)
-    left = ~arp
+    left = ~foreign
     left[rows[kept]] = False
     sixes = np.flatnonzero(six[kept])
     ip6 = _gather(padded, at[kept[sixes]], _IPV6_HEADER)
@@ -175,7 +179,7 @@ def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns
         np.zeros(len(kept), np.uint32),
         rows + position,
     )
-    return packets, np.flatnonzero(left), int(arp.sum())
+    return packets, np.flatnonzero(left), int(foreign.sum())
 
 
 def _hints(block: bytes, at: I64, size: I64, tcp: Bool, udp: Bool) -> U8:

@@ -34,6 +34,7 @@ from llmflow.flows.direction import initiator
 from llmflow.flows.waiting import KeyTable, Waiting, by_key, wait
 
 _NEVER = -(1 << 62)
+_BATCH = 1 << 19  # packets in a batch of finished flows, more only where one flow has more
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +129,10 @@ class FlowAssembler:
             return
         rows = _in_order(parts)
         slices = _cut(rows, self._keys, self._resumed, self.options, self._clock, last=last)
-        batch = _release(rows, slices, self._keys)
         self._kept, self._resumed = _hold_back(rows, slices)
-        self._keys = self._keys.keep(self._kept.key)
-        if len(batch.flows):
-            yield batch
+        table = self._keys
+        self._keys = table.keep(self._kept.key[run_mask(self._kept.key)])
+        yield from _release(rows, slices, table)
 
 
 def _in_order(parts: list[Waiting]) -> Waiting:
@@ -268,12 +268,22 @@ def _hold_back(rows: Waiting, slices: _Slices) -> tuple[Waiting, _Resumed]:
     return Waiting.concat([context, held]), resumed
 
 
-def _release(rows: Waiting, slices: _Slices, keys: KeyTable) -> FlowBatch:
-    """The slices that have ended, in the order of their ends, with their packets."""
+def _release(rows: Waiting, slices: _Slices, keys: KeyTable) -> Iterator[FlowBatch]:
+    """Yield the slices that have ended, in the order of their ends, with their packets."""
     out = slices.take(slices.leaves & ~rows.context[slices.first])
     full = keys.take(out.key_row)
     order = np.lexsort((*full.columns()[:0:-1], out.origin, out.ended))
     out, full = out.take(order), full.take(order)
+    # What comes behind works on whole batches: small ones stay in cache and bound memory.
+    part = np.cumsum(out.sizes) // _BATCH
+    for begin, count in zip(
+        (starts := run_starts(part)).tolist(), run_counts(starts, len(part)).tolist(), strict=True
+    ):
+        some = slice(begin, begin + count)
+        yield _batch(rows, out.take(some), full.take(some))
+
+
+def _batch(rows: Waiting, out: _Slices, full: KeyTable) -> FlowBatch:
     flows = FlowColumns(
         np.cumsum(out.sizes) - out.sizes,
         out.sizes,
