@@ -23,9 +23,9 @@ from llmflow.capture.account import (
     UNKNOWN_LINK_TYPE,
 )
 from llmflow.capture.columns import PacketColumns
-from llmflow.capture.framing import Records
 from llmflow.capture.network import transport
 from llmflow.capture.packet import LINK, Layer, Packet, SkipError
+from llmflow.capture.records import Records
 
 Tunnels = Literal["inner", "outer"]
 

@@ -10,7 +10,7 @@ from llmflow.capture import dpkt_lane, numpy_lane
 from llmflow.capture.account import NOT_IP
 from llmflow.capture.columns import PacketColumns
 from llmflow.capture.dpkt_lane import Tunnels
-from llmflow.capture.framing import Records
+from llmflow.capture.records import Records
 
 
 def decode(

@@ -23,7 +23,7 @@ from llmflow.capture.columns import (
     PacketColumns,
 )
 from llmflow.capture.dpkt_lane import LAYERS
-from llmflow.capture.framing import Records
+from llmflow.capture.records import Records
 from llmflow.capture.tunnels import PORTS
 
 _ETHERNET = 1

@@ -13,8 +13,9 @@ from llmflow.capture import dpkt_lane, lanes
 from llmflow.capture.account import TRUNCATED_CAPTURE, PacketAccount
 from llmflow.capture.columns import PacketColumns
 from llmflow.capture.dpkt_lane import Tunnels
-from llmflow.capture.framing import Framer, Records, open_framer
+from llmflow.capture.framing import open_framer
 from llmflow.capture.links import WITHOUT_IP
+from llmflow.capture.records import Framer, Records
 from llmflow.capture.sources import HEAD, STDIN, BrokenSourceError, Source, open_source
 from llmflow.errors import CaptureError
 

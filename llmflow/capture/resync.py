@@ -9,23 +9,30 @@ the file alone, so it is the same wherever blocks of reading are cut.
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from llmflow.arrays import I64, U8
-
-if TYPE_CHECKING:
-    from llmflow.capture.framing import PcapFramer
+from llmflow.capture.records import NANOSECOND
 
 CHAIN = 4  # records that must follow each other
 _WINDOWS = 1 << 10, 1 << 16  # bytes looked at together: few at first, the next is often near
 _LARGEST = 1 << 18  # bytes of a record or block while looking: what has to be kept stays small
 DAY = 86_400  # seconds
-NANOSECOND = 1_000_000_000
 
 # Sections, interfaces, packets, names, statistics, journal, secrets, custom, process events.
 _BLOCKS = frozenset({0x0A0D0D0A, 1, 2, 3, 4, 5, 6, 9, 10, 0xBAD, 0x40000BAD, 0x80000001})
+
+
+class Pcap(Protocol):
+    """What one has to know of a pcap file: byte order, ns per tick, sizes, the latest second."""
+
+    order: str
+    tick: int
+    header: int
+    limit: int
+    latest: int | None
 
 
 def _words(octets: U8, order: str, offset: int, count: int) -> I64:
@@ -37,7 +44,7 @@ def _words(octets: U8, order: str, offset: int, count: int) -> I64:
     return value
 
 
-def _chained(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> bool | None:
+def _chained(framer: Pcap, block: bytes, at: int, *, last: bool) -> bool | None:
     """Whether a chain of records begins at ``at``; None if the block is too short to say."""
     before = None
     for _ in range(CHAIN):
@@ -52,7 +59,7 @@ def _chained(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> bool |
     return True
 
 
-def leads_on(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> bool | None:
+def leads_on(framer: Pcap, block: bytes, at: int, *, last: bool) -> bool | None:
     """Whether behind the strange record at ``at`` the file ends or a plausible one lies.
 
     None if the block is too short to say.
@@ -66,7 +73,7 @@ def leads_on(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> bool |
     return bool(usual or (abs(following - seconds) <= DAY and size <= framer.limit))
 
 
-def find_pcap(framer: PcapFramer, block: bytes, at: int, *, last: bool) -> tuple[int, bool]:
+def find_pcap(framer: Pcap, block: bytes, at: int, *, last: bool) -> tuple[int, bool]:
     """Look for a chain of records from ``at`` on.
 
     Returns

@@ -13,9 +13,9 @@ from llmflow.arrays import I64, U64, Bool
 from llmflow.capture import lanes
 from llmflow.capture.account import PacketAccount
 from llmflow.capture.columns import PORTED, PacketColumns
-from llmflow.capture.framing import Records
 from llmflow.capture.packet import Tunnel
 from llmflow.capture.reader import BLOCK_BYTES, Progress, read_records
+from llmflow.capture.records import Records
 
 ETHERNET = 1
 MTU = 1500  # IP bytes in an Ethernet frame, IEEE 802.3

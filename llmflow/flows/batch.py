@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from llmflow.arrays import I64, U8, U16, U32, U64, Bool
 from llmflow.capture.columns import Columns
-from llmflow.flows.keys import Endpoint, choose
+from llmflow.flows.keys import Endpoint, Paired, choose
 
 NANOSECOND = 1_000_000_000
 
@@ -46,7 +46,7 @@ class FlowOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class FlowColumns(Columns):
+class FlowColumns(Paired):
     """One row per flow, or per slice of a long flow.
 
     ``first`` and ``packets`` say where the flow's packets lie in the batch. Endpoint ``a`` is the
@@ -69,16 +69,6 @@ class FlowColumns(Columns):
     slice_no: I64
     ended: I64
     end_reason: U8
-
-    @property
-    def a(self) -> Endpoint:
-        """The smaller end."""
-        return Endpoint(self.a_high, self.a_low, self.a_port)
-
-    @property
-    def b(self) -> Endpoint:
-        """The larger end."""
-        return Endpoint(self.b_high, self.b_low, self.b_port)
 
     @property
     def client(self) -> Endpoint:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmflow.arrays import I64, U8, U16, U32, U64, Bool
-from llmflow.capture.columns import IPV4_MAPPED
+from llmflow.capture.columns import IPV4_MAPPED, Columns
 
 _BASE64 = np.frombuffer(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", np.uint8
@@ -45,6 +45,27 @@ class Endpoint(NamedTuple):
     def take(self, rows: I64) -> Endpoint:
         """Only some rows."""
         return Endpoint(self.high[rows], self.low[rows], self.port[rows])
+
+
+class Paired(Columns):
+    """Tables with the two ends of connections, the smaller one first."""
+
+    a_high: U64
+    a_low: U64
+    a_port: U16
+    b_high: U64
+    b_low: U64
+    b_port: U16
+
+    @property
+    def a(self) -> Endpoint:
+        """The smaller ends."""
+        return Endpoint(self.a_high, self.a_low, self.a_port)
+
+    @property
+    def b(self) -> Endpoint:
+        """The larger ends."""
+        return Endpoint(self.b_high, self.b_low, self.b_port)
 
 
 def choose(mask: Bool, yes: Endpoint, no: Endpoint) -> Endpoint:

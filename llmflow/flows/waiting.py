@@ -8,7 +8,7 @@ import numpy as np
 
 from llmflow.arrays import I64, U8, U16, U32, U64, Bool, run_mask
 from llmflow.capture.columns import TCP, Columns, PacketColumns
-from llmflow.flows.keys import Endpoint, choose, key_hash
+from llmflow.flows.keys import Endpoint, Paired, choose, key_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Waiting(Columns):
 
 
 @dataclass(frozen=True, slots=True)
-class KeyTable(Columns):
+class KeyTable(Paired):
     """Flow keys, sorted by ``key``: a number that stands for the full key, and is no guess.
 
     It is the key's hash, or the next number that was free when the key was first seen.
@@ -53,16 +53,6 @@ class KeyTable(Columns):
         """A table without keys."""
         none, port = np.empty(0, np.uint64), np.empty(0, np.uint16)
         return cls(none, none, none, port, none, none, port, np.empty(0, np.uint8))
-
-    @property
-    def a(self) -> Endpoint:
-        """The smaller endpoints."""
-        return Endpoint(self.a_high, self.a_low, self.a_port)
-
-    @property
-    def b(self) -> Endpoint:
-        """The larger endpoints."""
-        return Endpoint(self.b_high, self.b_low, self.b_port)
 
     def intern(self, wanted: KeyTable) -> tuple[U64, KeyTable]:
         """Find or add keys.

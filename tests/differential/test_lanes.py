@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from llmflow.capture import dpkt_lane, lanes, numpy_lane
 from llmflow.capture.dpkt_lane import Tunnels
-from llmflow.capture.framing import Records, open_framer
+from llmflow.capture.framing import open_framer
+from llmflow.capture.records import Records
 
 PCAPS = sorted((Path(__file__).parents[2] / "pcaps").glob("*.pcap"))
 MODES: tuple[Tunnels, ...] = ("inner", "outer")

@@ -29,7 +29,7 @@ from llmflow.capture.columns import (
     UDP,
 )
 from llmflow.capture.dpkt_lane import decode
-from llmflow.capture.framing import NO_TIME, Records
+from llmflow.capture.records import NO_TIME, Records
 from tests.builders import (
     CLIENT,
     CLIENT6,

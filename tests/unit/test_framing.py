@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmflow.capture.account import DAMAGED_RECORD, TRUNCATED_CAPTURE
-from llmflow.capture.framing import NO_TIME, Damage, Framer, Records, open_framer
+from llmflow.capture.framing import open_framer
+from llmflow.capture.records import NO_TIME, Damage, Framer, Records
 from llmflow.errors import CaptureError
 from tests.builders import (
     SECOND,

@@ -16,8 +16,8 @@ from llmflow.capture.account import (
 )
 from llmflow.capture.columns import PacketColumns
 from llmflow.capture.dpkt_lane import LINKS, MAX_LAYERS, decode
-from llmflow.capture.framing import Records
 from llmflow.capture.packet import Tunnel
+from llmflow.capture.records import Records
 from tests.unit.frames import (
     LINK_FRAMES,
     MACS,
