@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmflow.arrays import (
     I64,
@@ -136,15 +137,17 @@ class FlowAssembler:
 
 
 def _in_order(parts: list[Waiting]) -> Waiting:
-    """All rows by key and time; column by column, so that few copies live at once."""
-    order = by_key(
-        np.concatenate([part.key for part in parts]), np.concatenate([part.time for part in parts])
-    )
-    columns = zip(*(part.columns() for part in parts), strict=True)
-    return Waiting(*(np.concatenate(column)[order] for column in columns))
+    """All rows by key and time. Empties ``parts``: a column is let go as soon as it is sorted."""
+    columns = [part.columns() for part in parts]
+    parts.clear()
+    key, time = (np.concatenate([column[number] for column in columns]) for number in (0, 1))
+    order = by_key(key, time)
+    del key, time
+    names = range(len(Waiting.names()))
+    return Waiting(*(np.concatenate([column.pop(0) for column in columns])[order] for _ in names))
 
 
-def _flow_starts(rows: Waiting, closing: Bool, options: FlowOptions) -> I64:
+def _flow_starts(rows: Waiting, closings: NDArray[np.int32], options: FlowOptions) -> I64:
     """First rows of all flows, before slicing."""
     begins_key = run_mask(rows.key)
     gap = np.diff(rows.time, prepend=rows.time[:1])
@@ -154,9 +157,7 @@ def _flow_starts(rows: Waiting, closing: Bool, options: FlowOptions) -> I64:
     # A candidate cuts if anything closed since the candidate before it. One that does not cut saw
     # nothing close since the flow began, so comparing with the latest candidate is enough.
     candidate = np.flatnonzero(begins_key | idle | quiet | opening)
-    before: I64 = np.cumsum(closing) - closing
-    closings = before[candidate]
-    closed = np.diff(closings, prepend=closings[:1]) > 0
+    closed = np.diff(closings[candidate], prepend=0) > 0
     return candidate[begins_key[candidate] | idle[candidate] | closed]
 
 
@@ -195,11 +196,11 @@ def _cut(
     """Cut sorted rows into flows and slices, and tell which of them have ended."""
     n = len(rows)
     watermark = clock - options.ns("reorder")
-    closing = rows.flags & (FIN | RST) != 0
-    closings = np.concatenate([[0], np.cumsum(closing)])  # before each row, and in all
+    closings = np.zeros(n + 1, np.int32)  # before each row, and in all
+    np.cumsum(rows.flags & (FIN | RST) != 0, out=closings[1:])
 
     # Flows: when is each known to be over?
-    flow_first = _flow_starts(rows, closing, options)
+    flow_first = _flow_starts(rows, closings, options)
     flow_next = np.append(flow_first[1:], n)
     flow_key = rows.key[flow_first]
     origin = rows.time[flow_first]
@@ -215,13 +216,19 @@ def _cut(
 
     # Slices of each flow, aligned to its start. A context row is a slice of its own: it stands for
     # slices that ended before the watermark, and everything that came later is behind that.
-    flow_of = np.repeat(np.arange(len(flow_first)), flow_next - flow_first)
-    number = (rows.time - origin[flow_of]) // options.ns("active_timeout")
-    first = run_starts(flow_of, number)
+    active = options.ns("active_timeout")
+    begins = np.zeros(n, np.bool_)
+    begins[flow_first] = True
+    long = np.flatnonzero(rows.time[flow_next - 1] - origin >= active)
+    inside = ragged_index(flow_first[long], (flow_next - flow_first)[long])
+    of = np.repeat(long, (flow_next - flow_first)[long])
+    begins[inside[run_mask(of, (rows.time[inside] - origin[of]) // active)]] = True
+    first = np.flatnonzero(begins)
     sizes = run_counts(first, n)
-    flow, number = flow_of[first], number[first]
+    flow = np.searchsorted(flow_first, first, side="right") - 1
+    number = (rows.time[first] - origin[flow]) // active
     final = run_end_mask(flow)
-    slice_end = origin[flow] + (number + 1) * options.ns("active_timeout")
+    slice_end = origin[flow] + (number + 1) * active
     ended = np.where(final, np.minimum(slice_end, over[flow]), slice_end)
     # A packet may still come at the watermark itself.
     known = ended < watermark
