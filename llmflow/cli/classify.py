@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmflow.cli.options import (
+    FILE_FORMATS,
     captures_argument,
     finish,
     flow_options,
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import Model
 
-FORMATS = ("table", "jsonl", "csv", "parquet", "arrow")
-
 
 @click.command()
 @captures_argument
-@output_options(FORMATS)
+@output_options(("table", *FILE_FORMATS))
 @click.option("--turns", is_flag=True, help="One row per turn instead of one per flow.")
 @click.option("--limit", type=click.IntRange(min=0), default=25, show_default=True,
               help="Flows in the table for people.")  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from llmflow.cli.options import (
+    FILE_FORMATS,
     finish,
     flow_options,
     output_options,
@@ -19,12 +20,10 @@ from llmflow.cli.options import (
 if TYPE_CHECKING:
     from llmflow.capture.dpkt_lane import Tunnels
 
-FORMATS = ("jsonl", "csv", "parquet", "arrow")
-
 
 @click.command()
 @click.argument("captures", metavar="[CAPTURE...]", nargs=-1)
-@output_options(FORMATS)
+@output_options(FILE_FORMATS)
 @click.option(
     "--level",
     type=click.Choice(["turn", "flow"]),

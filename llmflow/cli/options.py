@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+FILE_FORMATS = ("jsonl", "csv", "parquet", "arrow")  # those of report/writers, not imported here
 PARTIAL = 3  # exit code: finished, with some input damaged or skipped
 _PROGRESS_BYTES = 8 << 20  # smaller inputs are done before a bar could help
 _NOTES = 10

@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from llmflow.cli import COMMANDS, main
+from llmflow.cli.options import FILE_FORMATS
+from llmflow.report.writers import FORMATS
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"sklearn", "scipy", "skops", "matplotlib", "scapy", "rich", "pyarrow", "numpy", "dpkt"}
@@ -73,3 +75,8 @@ def test_only_synth_imports_scapy() -> None:
         if "import scapy" in path.read_text() or "from scapy" in path.read_text()
     }
     assert importers == {"synth"}
+
+
+def test_the_commands_offer_the_formats_that_are_written() -> None:
+    """The list that keeps start-up fast is the writers' own."""
+    assert FILE_FORMATS == FORMATS
