@@ -19,6 +19,7 @@ from llmflow.arrays import I64
 
 _STRETCH = 1 << 13  # bytes a chain has to go
 _WINDOW = 1 << 9  # bytes in which its start is looked for
+_STEPS = 8  # taken between two looks at which chains have arrived
 _LEAST_CHAINS = 8  # with fewer, lockstep costs more than it saves
 
 # (first, stride, window) -> for each stretch of the block, the offset of something that looks like
@@ -26,10 +27,19 @@ _LEAST_CHAINS = 8  # with fewer, lockstep costs more than it saves
 Candidates = Callable[[int, int, int], I64]
 
 
-def unaligned(block: bytes | memoryview, kind: str) -> NDArray[Any]:
+def unaligned(block: bytes | memoryview, kind: str | np.dtype[Any]) -> NDArray[Any]:
     """A view of a block that holds, at each byte offset, the value of type ``kind`` there."""
     size = np.dtype(kind).itemsize
     return np.ndarray(max(len(block) - size + 1, 0), kind, block, strides=(1,))
+
+
+def gather(block: bytes | memoryview, at: I64, layout: np.dtype[np.void]) -> NDArray[np.void]:
+    """The header at each place: one copy of a few words per packet, fields as columns of it.
+
+    All of each header must lie inside the block.
+    """
+    raw = np.dtype((np.void, layout.itemsize))
+    return unaligned(block, raw)[at].view(layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,24 +115,31 @@ class Chain:
     def _lockstep(self, sizes: NDArray[Any], starts: I64, end: int) -> tuple[I64, I64, I64]:
         """Advance all chains to the start of the next one; records, their chain, where it ended."""
         limits = np.append(starts[1:], end)
-        at = starts.copy()
-        live = np.flatnonzero(at + self.header <= end)
-        rows, owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        stops = starts.copy()
+        last = end - self.header  # no whole record begins behind it
+        lengths = sizes[self.size_at :]
+        live = np.flatnonzero(starts <= last)
+        offsets, owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         while len(live):
-            here = at[live]
-            after = self._next(sizes, here)
-            whole = (after <= end) & (after - here <= self.limit)
-            if not whole.all():
-                live, here, after = live[whole], here[whole], after[whole]
-            rows.append(here)
-            owners.append(live)
-            at[live] = after
-            live = live[(after < limits[live]) & (after + self.header <= end)]
-        offset, owner = np.concatenate(rows), np.concatenate(owners)
+            # A few steps with as little as possible in each; what was run over is cut off behind.
+            at = np.empty((_STEPS + 1, len(live)), np.int64)
+            at[0] = stops[live]
+            for step in range(_STEPS):
+                np.add(at[step], lengths[np.minimum(at[step], last)], out=at[step + 1])
+                at[step + 1] += self.extra
+            whole = (at[1:] <= end) & (at[1:] - at[:-1] <= self.limit)
+            whole &= (at[:-1] < limits[live]) & (at[:-1] <= last)
+            whole = np.logical_and.accumulate(whole, axis=0)
+            steps = whole.sum(axis=0)
+            stops[live] = at[steps, np.arange(len(live))]
+            offsets.append(at[:-1][whole])
+            owners.append(np.broadcast_to(live, whole.shape)[whole])
+            live = live[steps == _STEPS]
+        offset, owner = np.concatenate(offsets), np.concatenate(owners)
         # Small integers are sorted by radix.
         small = np.int16 if len(starts) < 1 << 15 else np.int64
         order = np.argsort(owner.astype(small), kind="stable")
-        return offset[order], owner[order], at
+        return offset[order], owner[order], stops
 
     def _fits(self, sizes: NDArray[Any], at: int, end: int) -> bool:
         if at + self.header > end:

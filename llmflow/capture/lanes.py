@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 
 from llmflow.capture import dpkt_lane, numpy_lane
-from llmflow.capture.account import NOT_IP
 from llmflow.capture.columns import PacketColumns
 from llmflow.capture.dpkt_lane import Tunnels
 from llmflow.capture.records import Records
@@ -20,13 +19,13 @@ def decode(
 
     The vectorised lane takes what it knows for sure; both give the same columns.
     """
-    packets, rest, not_ip = numpy_lane.decode(block, records, position)
-    skipped = Counter({NOT_IP: not_ip} if not_ip else {})
+    parts, skipped, rest = numpy_lane.decode(block, records, position, tunnels)
     if len(rest):
         others, reasons = dpkt_lane.decode(block, records.take(rest), 0, tunnels)
         skipped.update(reasons)
         others.position[:] = rest[others.position] + position
-        if len(others):
-            packets = PacketColumns.concat([packets, others])
-            packets = packets.take(np.argsort(packets.position, kind="stable"))
+        parts.append(others)
+    packets = PacketColumns.concat(parts)
+    if len(parts) > 1:
+        packets = packets.take(np.argsort(packets.position, kind="stable"))
     return packets, skipped

@@ -38,8 +38,8 @@ from llmflow.capture.packet import (
 )
 
 # Hop-by-hop, routing, fragment, authentication, destination options, mobility, HIP, shim6.
-_FRAGMENT, _AUTHENTICATION = 44, 51
-_EXTENSIONS = frozenset({0, 43, _FRAGMENT, _AUTHENTICATION, 60, 135, 139, 140})
+_FRAGMENT, AUTHENTICATION = 44, 51
+EXTENSIONS = frozenset({0, 43, _FRAGMENT, AUTHENTICATION, 60, 135, 139, 140})
 _MAX_EXTENSIONS = 16
 _ENDS = struct.Struct(">QQQQ")
 
@@ -89,7 +89,7 @@ def ipv4(packet: Packet, at: int) -> tuple[int, int]:
         raise SkipError(FRAGMENT)
     packet.fragment = bool(ip.mf)
     protocol = ip.p
-    if protocol == _AUTHENTICATION:
+    if protocol == AUTHENTICATION:
         protocol, header = _extensions(protocol, packet, at, header, at + length)
     packet.network = (
         0, IPV4_MAPPED | int.from_bytes(ip.src, "big"),
@@ -124,11 +124,11 @@ def ipv6(packet: Packet, at: int) -> tuple[int, int]:
 
 def _extensions(protocol: int, packet: Packet, at: int, header: int, end: int) -> tuple[int, int]:
     """(transport protocol, bytes of all headers) behind the extension headers (RFC 8200, 4)."""
-    if protocol not in _EXTENSIONS:
+    if protocol not in EXTENSIONS:
         return protocol, header
     frame = packet.frame[:end]
     for _ in range(_MAX_EXTENSIONS):
-        if protocol not in _EXTENSIONS:
+        if protocol not in EXTENSIONS:
             return protocol, header
         here = at + header
         if len(frame) < here + 8:
@@ -141,7 +141,7 @@ def _extensions(protocol: int, packet: Packet, at: int, header: int, end: int) -
         # Lengths count 8-octet units after the first; a fragment header has none, AH counts by 4.
         if protocol == _FRAGMENT:
             header += 8
-        elif protocol == _AUTHENTICATION:
+        elif protocol == AUTHENTICATION:
             header += (frame[here + 1] + 2) * 4
         else:
             header += (frame[here + 1] + 1) * 8

@@ -1,43 +1,51 @@
-"""The vectorised lane: the common packets of a block decoded at once, without a loop over packets.
+"""The vectorised lane: the packets of a block decoded at once, without a loop over packets.
 
-Common is: Ethernet with at most one VLAN tag; IPv4 without options or IPv6 without extension
-headers, no fragment; TCP, UDP that is no tunnel, or a protocol without ports and without
-a packet inside. Everything else, and everything in doubt, is left to the dpkt lane, which must
-agree on what is decoded here column by column.
+It knows Ethernet, Linux cooked and raw IP; VLAN, MPLS and PPPoE tags; GTP-U and VXLAN; IPv4, IPv6
+without extension headers; TCP, UDP, and protocols without ports and without a packet inside. The
+rest, and everything in doubt, is left to the reference lane, which must agree on what is decoded
+here column by column.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from llmflow.arrays import I64, U8, U16, Bool
-from llmflow.capture.chains import unaligned
+from llmflow.arrays import I64, U8, Bool
+from llmflow.capture import numpy_fronts
+from llmflow.capture.account import FRAGMENT, NOT_IP, TRUNCATED_PACKET
+from llmflow.capture.chains import gather, unaligned
 from llmflow.capture.columns import (
     HINT_CLIENT_HELLO,
     HINT_QUIC_LONG,
     HINT_SERVER_HELLO,
     IPV4_MAPPED,
+    PORTED,
     TCP,
     UDP,
     PacketColumns,
 )
-from llmflow.capture.dpkt_lane import LAYERS
+from llmflow.capture.dpkt_lane import Tunnels
+from llmflow.capture.network import AUTHENTICATION, EXTENSIONS, PROTOCOLS
+from llmflow.capture.numpy_fronts import NO_IP, TUNNEL_PORTS, Fronts
+from llmflow.capture.packet import IPV4, IPV6, PADDING
 from llmflow.capture.records import Records
-from llmflow.capture.tunnels import PORTS
 
-_ETHERNET = 1
-_IPV4, _IPV6, _VLAN = 0x0800, 0x86DD, 0x8100
-# Protocols with nothing inside that the other lane would open: also ICMP, IGMP, ICMPv6, OSPF, PIM.
-_COLUMN = np.zeros(256, np.bool_)
-_COLUMN[[1, 2, TCP, UDP, 58, 89, 103]] = True
-# Ethertypes behind which the other lane knows no layer: ARP, LLDP and the like.
-_FOREIGN = np.ones(1 << 16, np.bool_)
-_FOREIGN[:0x0600] = False  # lengths (IEEE 802.3)
-_FOREIGN[[kind for kind in LAYERS if 0 <= kind < 1 << 16]] = False
-# UDP ports at which the other lane looks for a tunnel.
-_TUNNEL = np.zeros(1 << 16, np.bool_)
-_TUNNEL[list(PORTS)] = True
+_MAX_DEPTH = 4  # IP in tunnels in IP; deeper is left to the reference lane
+_ROOM = 96  # bytes that gathers may reach behind a packet's end
+_SMALL = 1 << 16  # bytes of a block that is rather copied, with room behind it
+
+# Protocols that make a row, by IP version: TCP, UDP, and those with neither ports nor a packet
+# inside that the reference lane would open.
+_COLUMN = np.ones((2, 256), np.bool_)
+_COLUMN[:, list(PROTOCOLS.keys() | {*PORTED, AUTHENTICATION})] = False
+_COLUMN[1, list(EXTENSIONS)] = False
+_COLUMN[:, [TCP, UDP]] = True
+_LEAST = np.zeros(256, np.int64)  # bytes of transport headers
+_LEAST[[TCP, UDP]] = 20, 8
 
 # The fixed headers, as they are gathered: one copy of some bytes per packet, then columns of it.
 _IPV4_HEADER = np.dtype(  # RFC 791
@@ -55,131 +63,189 @@ _TRANSPORT = np.dtype(  # RFC 9293; UDP's length (RFC 768) is where TCP's sequen
      "formats": [">u2", ">u2", ">u2", ">u4", ">u4", "u1", "u1", ">u2"],
      "offsets": [0, 2, 4, 4, 8, 12, 13, 14], "itemsize": 20}
 )  # fmt: skip
-_PADDING = 80  # gathers may reach behind the last packet of a block
 
 
-def _gather(block: bytes, at: I64, layout: np.dtype[np.void]) -> NDArray[np.void]:
-    """The header bytes at each place: one copy of a few words per packet."""
-    raw = np.dtype((np.void, layout.itemsize))
-    every = np.ndarray(len(block) - layout.itemsize + 1, raw, block, strides=(1,))
-    return every[at].view(layout)
+def decode(
+    block: bytes, records: Records, position: int, tunnels: Tunnels = "inner"
+) -> tuple[list[PacketColumns], Counter[str], I64]:
+    """Decode what can be decoded for sure.
+
+    Parameters
+    ----------
+    block, records, position, tunnels
+        As :func:`llmflow.capture.dpkt_lane.decode`.
+
+    Returns
+    -------
+    packets : list of PacketColumns
+        The packets decoded, by the depth of their IP header; each in capture order.
+    skipped : Counter of str
+        Packets that are surely not decoded, by reason.
+    rest : ndarray of int64
+        Rows of ``records`` for the other lane.
+    """
+    if len(block) < _SMALL:
+        block += bytes(_ROOM)
+    # From the first packet on behind which gathers have no room, the other lane takes over.
+    cramped = records.offset + records.captured > len(block) - _ROOM
+    count = int(cramped.argmax()) if cramped.any() else len(records)
+    fronts = numpy_fronts.enter(block, records.take(slice(0, count)))
+    left = np.ones(len(records), np.bool_)
+    skipped: Counter[str] = Counter()
+
+    def skip(rows: I64, reason: str) -> None:
+        left[rows] = False
+        if len(rows):
+            skipped[reason] += len(rows)
+
+    skip(np.flatnonzero(fronts.kind == NO_IP), NOT_IP)
+    parts = []
+    for depth in range(_MAX_DEPTH):
+        level = _Level.read(block, fronts, inner=depth > 0)
+        skip(fronts.row[level.fragment], FRAGMENT)
+        skip(fronts.row[level.truncated], TRUNCATED_PACKET)
+        kept, inside = level.rows, None
+        if tunnels == "inner":
+            inside, kept = level.divide()
+        parts.append(level.columns(block, fronts, kept, records.time, position))
+        left[parts[-1].position - position] = False
+        if inside is None or not len(inside):
+            break
+        fronts = level.inside(block, fronts, inside)
+    return parts, skipped, np.flatnonzero(left)
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The IP headers of one depth, and what was read behind them.
+
+    ``of``: rows of the fronts that stand at IP; the other columns are theirs. ``rows``: those that
+    can be decoded; ``fragment`` and ``truncated``: rows of the fronts that surely cannot.
+    """
+
+    of: I64
+    at: I64
+    six: Bool
+    ip4: NDArray[np.void]
+    transport: NDArray[np.void]
+    protocol: U8
+    length: I64
+    header: I64
+    shift: I64
+    payload: I64
+    captured: I64
+    rows: I64
+    fragment: I64
+    truncated: I64
+
+    @classmethod
+    def read(cls, block: bytes, f: Fronts, *, inner: bool) -> _Level:
+        """Read IP and transport headers; doubt what is unusual."""
+        six = f.kind == IPV6
+        of = np.flatnonzero(six | (f.kind == IPV4))
+        at, six = f.at[of], six[of]
+        ip4 = gather(block, at, _IPV4_HEADER)
+        version, fragment = ip4["version"], ip4["fragment"] & 0x3FFF
+        header = (version & 0x0F).astype(np.int64) * 4
+        length = ip4["length"].astype(np.int64)
+        protocol = ip4["protocol"].copy()
+        sound = (version >> 4 == 4) & (header >= 20)
+        sixes = np.flatnonzero(six)
+        ip6 = gather(block, at[sixes], _IPV6_HEADER)
+        header[sixes], length[sixes] = 40, ip6["length"].astype(np.int64) + 40
+        protocol[sixes], fragment[sixes] = ip6["protocol"], 0
+        sound[sixes] = (ip6["version"] >> 4 == 6) & (ip6["length"] > 0)
+
+        room, behind = f.end[of] - at - header, length - header
+        # A length of 0 in the header (offload, jumbograms) is the other lane's.
+        sound &= (room >= 0) & (behind >= 0)
+        if inner:
+            limit = f.limit[of]
+            spare = limit - at - length
+            sound &= (limit == 0) | ((spare >= 0) & (spare <= PADDING))
+        later = np.flatnonzero(sound & (fragment & 0x1FFF != 0))
+        sound &= (fragment == 0) & _COLUMN[six.view(np.uint8), protocol]
+
+        transport = gather(block, at + header, _TRANSPORT)
+        least = _LEAST[protocol]
+        captured = np.minimum(room, behind)
+        short = np.flatnonzero(captured < least)
+        truncated = short[sound[short] & (behind[short] >= least[short])]
+        tcp = protocol == TCP
+        shift = np.where(tcp, (transport["offset"] >> 4).astype(np.int64) * 4, least)
+        payload = behind - shift
+        udp = np.flatnonzero(protocol == UDP)
+        udp_length = transport["udp_length"][udp].astype(np.int64)
+        payload[udp] = np.minimum(udp_length, behind[udp]) - 8
+        sound[udp] &= udp_length >= 8
+        sound &= (captured >= least) & (shift >= least) & (payload >= 0)
+        return cls(
+            of, at, six, ip4, transport, protocol, length, header, shift, payload, captured,
+            np.flatnonzero(sound), of[later], of[truncated],
+        )  # fmt: skip
+
+    def divide(self) -> tuple[I64, I64]:
+        """The rows at UDP ports where a tunnel may end, and the others."""
+        tunnel = (self.protocol == UDP) & (
+            TUNNEL_PORTS[self.transport["sport"]] | TUNNEL_PORTS[self.transport["dport"]]
+        )
+        inside = tunnel[self.rows]
+        return self.rows[inside], self.rows[~inside]
+
+    def inside(self, block: bytes, f: Fronts, rows: I64) -> Fronts:
+        """Some rows behind their UDP header, in the tunnel that may be there."""
+        deeper = f.take(self.of[rows])
+        at, transport = self.at[rows], self.transport[rows]
+        deeper.at[:] = at + self.header[rows] + 8
+        deeper.limit[:] = at + self.length[rows]
+        numpy_fronts.open_tunnels(block, deeper, transport["sport"], transport["dport"])
+        return deeper
+
+    def columns(
+        self, block: bytes, f: Fronts, rows: I64, time: I64, position: int
+    ) -> PacketColumns:
+        """The packets of some rows."""
+        of, ip4, transport = self.of[rows], _pick(self.ip4, rows), _pick(self.transport, rows)
+        protocol, shift = self.protocol[rows], self.shift[rows]
+        tcp, udp = protocol == TCP, protocol == UDP
+        ports = tcp | udp
+        high = np.zeros(len(rows), np.uint64)
+        src_hi, src_lo = high, ip4["src"].astype(np.uint64) | np.uint64(IPV4_MAPPED)
+        dst_hi, dst_lo = high.copy(), ip4["dst"].astype(np.uint64) | np.uint64(IPV4_MAPPED)
+        sixes = np.flatnonzero(self.six[rows])
+        ip6 = gather(block, self.at[rows[sixes]], _IPV6_HEADER)
+        src_hi[sixes], src_lo[sixes] = ip6["src_hi"], ip6["src_lo"]
+        dst_hi[sixes], dst_lo[sixes] = ip6["dst_hi"], ip6["dst_lo"]
+        data = self.at[rows] + self.header[rows] + shift
+        record = f.row[of]
+        return PacketColumns(
+            time[record],
+            src_hi,
+            src_lo,
+            dst_hi,
+            dst_lo,
+            transport["sport"].astype(np.uint16) * ports,
+            transport["dport"].astype(np.uint16) * ports,
+            protocol,
+            transport["flags"] * tcp,
+            self.length[rows],
+            self.payload[rows] * ports,
+            transport["seq"].astype(np.uint32) * tcp,
+            transport["ack"].astype(np.uint32) * tcp,
+            transport["window"].astype(np.uint16) * tcp,
+            _hints(block, data, self.captured[rows] - shift, tcp, udp),
+            f.vlan[of],
+            f.vlan_inner[of],
+            f.tunnel[of],
+            f.tunnel_id[of],
+            record + position,
+        )
 
 
 def _pick(headers: NDArray[np.void], rows: I64) -> NDArray[np.void]:
     """Some rows of gathered headers; as plain bytes, because numpy copies fields one by one."""
     raw = np.dtype((np.void, headers.dtype.itemsize))
     return headers.view(raw)[rows].view(headers.dtype)
-
-
-def _link(block: bytes, records: Records) -> tuple[NDArray[np.int64], I64, U16]:
-    """(ethertype or 0, place of the network header, VLAN id) of each frame."""
-    ethertypes = unaligned(block, ">u2")
-    frame = records.offset
-    ethernet = (records.link == _ETHERNET) & (records.captured >= 14) & (records.time >= 0)
-    kind = np.where(ethernet, ethertypes[frame + 12], 0).astype(np.int64)
-    network = frame + 14
-    vlan = np.zeros(len(records), np.uint16)
-    tagged = np.flatnonzero((kind == _VLAN) & (records.captured >= 18))
-    if len(tagged):
-        vlan[tagged] = ethertypes[frame[tagged] + 14] & 0x0FFF
-        kind[tagged] = ethertypes[frame[tagged] + 16]
-        network[tagged] += 4
-    return kind, network, vlan
-
-
-def decode(block: bytes, records: Records, position: int) -> tuple[PacketColumns, I64, int]:
-    """Decode the common packets of a block.
-
-    Parameters
-    ----------
-    block : bytes
-    records : Records
-        Packet records in capture order.
-    position : int
-        Running number of the first record in the whole input.
-
-    Returns
-    -------
-    packets : PacketColumns
-        The packets decoded, in capture order.
-    rest : ndarray of int64
-        Rows of ``records`` for the other lane.
-    not_ip : int
-        Frames of other protocols.
-    """
-    # A copy with room behind the end is cheaper than a check at every gather.
-    padded = block + bytes(_PADDING)
-    frame = records.offset
-    kind, network, vlan = _link(padded, records)
-    foreign = _FOREIGN[kind]
-    six = kind == _IPV6
-    rows = np.flatnonzero(six | (kind == _IPV4))
-    header = np.where(six[rows], 40, 20)
-    room = frame[rows] + records.captured[rows] - network[rows] - header
-    rows, header, room = (column[room >= 0] for column in (rows, header, room))
-    at, six = network[rows], six[rows]
-
-    ip4, transport = _gather(padded, at, _IPV4_HEADER), _gather(padded, at + header, _TRANSPORT)
-    sixes = np.flatnonzero(six)
-    ip6 = _gather(padded, at[sixes], _IPV6_HEADER)
-    length = ip4["length"].astype(np.int64)
-    protocol = ip4["protocol"].copy()
-    # A length of 0 in the header (offload, jumbograms) is the other lane's.
-    simple = (ip4["version"] == 0x45) & (ip4["fragment"] & 0x3FFF == 0) & (length > 0)
-    length[sixes] = ip6["length"].astype(np.int64) + 40
-    protocol[sixes] = ip6["protocol"]
-    simple[sixes] = (ip6["version"] >> 4 == 6) & (ip6["length"] > 0)
-
-    inside = length - header
-    tcp, udp = protocol == TCP, protocol == UDP
-    least = np.where(tcp, 20, np.where(udp, 8, 0))
-    shift = np.where(tcp, (transport["offset"] >> 4).astype(np.int64) * 4, least)
-    payload = inside - shift
-    datagrams = np.flatnonzero(udp)
-    udp_length = transport["udp_length"][datagrams].astype(np.int64)
-    payload[datagrams] = np.minimum(udp_length, inside[datagrams]) - 8
-    tunnel = _TUNNEL[transport["sport"][datagrams]] | _TUNNEL[transport["dport"][datagrams]]
-    simple[datagrams] &= (udp_length >= 8) & ~tunnel
-    simple &= (room >= least) & (inside >= least) & (shift >= least) & (payload >= 0)
-    simple &= _COLUMN[protocol]
-
-    kept = np.flatnonzero(simple)
-    left = ~foreign
-    left[rows[kept]] = False
-    sixes = np.flatnonzero(six[kept])
-    ip6 = _gather(padded, at[kept[sixes]], _IPV6_HEADER)
-    ip4, transport = _pick(ip4, kept), _pick(transport, kept)
-    rows, tcp, udp, shift = rows[kept], tcp[kept], udp[kept], shift[kept]
-    at = at[kept] + header[kept] + shift
-    ports = tcp | udp
-    zeros = np.zeros(len(kept), np.uint64)
-    src_hi, src_lo = zeros, ip4["src"].astype(np.uint64) | np.uint64(IPV4_MAPPED)
-    dst_hi, dst_lo = zeros.copy(), ip4["dst"].astype(np.uint64) | np.uint64(IPV4_MAPPED)
-    src_hi[sixes], src_lo[sixes] = ip6["src_hi"], ip6["src_lo"]
-    dst_hi[sixes], dst_lo[sixes] = ip6["dst_hi"], ip6["dst_lo"]
-    packets = PacketColumns(
-        records.time[rows],
-        src_hi,
-        src_lo,
-        dst_hi,
-        dst_lo,
-        transport["sport"].astype(np.uint16) * ports,
-        transport["dport"].astype(np.uint16) * ports,
-        protocol[kept],
-        transport["flags"] * tcp,
-        length[kept],
-        payload[kept] * ports,
-        transport["seq"].astype(np.uint32) * tcp,
-        transport["ack"].astype(np.uint32) * tcp,
-        transport["window"].astype(np.uint16) * tcp,
-        _hints(padded, at, np.minimum(room, inside)[kept] - shift, tcp, udp),
-        vlan[rows],
-        np.zeros(len(kept), np.uint16),
-        np.zeros(len(kept), np.uint8),
-        np.zeros(len(kept), np.uint32),
-        rows + position,
-    )
-    return packets, np.flatnonzero(left), int(foreign.sum())
 
 
 def _hints(block: bytes, at: I64, size: I64, tcp: Bool, udp: Bool) -> U8:

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmflow.arrays import I64
+from llmflow.arrays import I64, Bool
 from llmflow.capture import resync
 from llmflow.capture.account import DAMAGED_RECORD, TRUNCATED_CAPTURE
-from llmflow.capture.chains import Chain, unaligned
+from llmflow.capture.chains import Chain, gather, unaligned
 from llmflow.capture.records import MAX_RECORD, NANOSECOND, Damage, Records
 from llmflow.errors import CaptureError
 
 USUAL_RECORD = 1 << 18  # libpcap's own limit, where the file header names no larger one
+_HEADER = np.dtype((np.void, 16))  # of a record: seconds, fraction, captured, wire
 _LIKE_TIME = 3600  # s around the known time in which guessed records lie
 
 # magic number as read little-endian -> (byte order, nanoseconds per tick, bytes of record header,
@@ -40,25 +41,21 @@ MAGIC = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Usual:
-    """A chain of records, and the numbers of the strange ones among them."""
+class _Ahead:
+    """The records of a chain, where their headers begin, and the numbers of the strange ones."""
 
-    offsets: I64
+    at: I64
+    records: Records
     strange: I64
 
-    def holds(self, at: int) -> bool:
-        """Whether a record of the chain begins at ``at``."""
-        number = int(np.searchsorted(self.offsets, at))
-        return number < len(self.offsets) and int(self.offsets[number]) == at
-
-    def run(self, at: int) -> I64:
-        """The records from ``at`` on, up to the next strange one."""
-        if not self.holds(at):
-            return self.offsets[:0]
-        number = int(np.searchsorted(self.offsets, at))
+    def run(self, at: int) -> Records | None:
+        """The records from ``at`` on, up to the next strange one; None if none begins there."""
+        number = int(np.searchsorted(self.at, at))
+        if number == len(self.at) or int(self.at[number]) != at:
+            return None
         ahead = int(np.searchsorted(self.strange, number))
-        stop = int(self.strange[ahead]) if ahead < len(self.strange) else len(self.offsets)
-        return self.offsets[number:stop]
+        stop = int(self.strange[ahead]) if ahead < len(self.strange) else len(self.at)
+        return self.records.take(slice(number, stop))
 
 
 @dataclass(slots=True)
@@ -94,41 +91,40 @@ class PcapFramer:
         """See :meth:`Framer.feed`."""
         parts: list[Records] = [Records.from_rows([])]
         damage: list[Damage] = []
-        at, usual = 0, _Usual(np.empty(0, np.int64), np.empty(0, np.int64))
+        at = 0
+        ahead: _Ahead | None = None
         while True:
             if self.lost:
                 at, self.lost = resync.find_pcap(self, block, at, last=last)
                 if self.lost:
                     break
-            if not usual.holds(at):
-                usual = self._look_ahead(block, at)
-            rows = usual.run(at)
-            if len(rows):
-                parts.append(self._records(block, rows))
-                at = int(parts[-1].offset[-1] + parts[-1].captured[-1])
-            elif not self._one(block, at, parts, damage, last=last):
-                break
+            run = None if ahead is None else ahead.run(at)
+            if run is None:
+                ahead = self._look_ahead(block, at)
+                run = ahead.run(at)
+            if run is not None and len(run):
+                parts.append(run)
             else:
-                at = at + 1 if self.lost else int(parts[-1].offset[-1] + parts[-1].captured[-1])
+                found = self._one(block, at, damage, last=last)
+                if found is None:
+                    break
+                if not len(found):
+                    at, self.lost = at + 1, True
+                    continue
+                parts.append(found)
+            self.latest = int(parts[-1].time[-1]) // NANOSECOND
+            at = int(parts[-1].offset[-1] + parts[-1].captured[-1])
         if last and not self.lost and at < len(block):
             damage.append(Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record"))
         return Records.concat(parts), at, damage
 
-    def _look_ahead(self, block: bytes, at: int) -> _Usual:
+    def _look_ahead(self, block: bytes, at: int) -> _Ahead:
         """The chain of whole records from ``at`` on, and which of them look strange."""
         follow = Chain(self.order, 8, self.header, self.header, self.limit + self.header).follow
         words = unaligned(block, f"{self.order}u4")
         offsets, _ = follow(block, at, lambda *where: self._guess(words, at, *where))
-        if not len(offsets):
-            return _Usual(offsets, offsets)
-        seconds = words[offsets].astype(np.int64)
-        before = np.concatenate(
-            [[seconds[0] if self.latest is None else self.latest], seconds[:-1]]
-        )
-        strange = words[offsets + 8] > words[offsets + 12]
-        strange |= words[offsets + 4].astype(np.int64) * self.tick >= NANOSECOND
-        strange |= np.abs(seconds - before) > resync.DAY
-        return _Usual(offsets, np.flatnonzero(strange))
+        records, strange = self._records(block, offsets)
+        return _Ahead(offsets, records, np.flatnonzero(strange))
 
     def _guess(self, words: NDArray[Any], known: int, first: int, stride: int, window: int) -> I64:
         """Places near each stretch's begin that look like two records of about the known time."""
@@ -151,39 +147,30 @@ class PcapFramer:
         found[((at - first) // stride)[::-1]] = at[::-1]  # the first place of each stretch
         return found
 
-    def _records(self, block: bytes, offsets: I64) -> Records:
-        """The fields of records whose headers are sound."""
-        words = unaligned(block, f"{self.order}u4")
-        seconds, fraction, captured, wire = (
-            words[offsets + place].astype(np.int64) for place in (0, 4, 8, 12)
-        )
-        self.latest = int(seconds[-1])
-        time = seconds * NANOSECOND + fraction * self.tick
-        link = np.full(len(offsets), self.link)
-        return Records(offsets + self.header, captured, wire, time, link)
+    def _records(self, block: bytes, at: I64) -> tuple[Records, Bool]:
+        """The records whose headers are at ``at``, and which of them hold strange numbers."""
+        words = gather(block, at, _HEADER).view(f"{self.order}u4").reshape(-1, 4)
+        seconds, fraction, captured, wire = (words[:, i].astype(np.int64) for i in range(4))
+        fraction *= self.tick
+        before = seconds[:1] if self.latest is None else [self.latest]
+        strange = np.abs(np.diff(seconds, prepend=before)) > resync.DAY
+        strange |= captured > wire
+        strange |= fraction >= NANOSECOND
+        link = np.full(len(at), self.link)
+        time = seconds * NANOSECOND + fraction
+        return Records(at + self.header, captured, wire, time, link), strange
 
-    def _one(
-        self,
-        block: bytes,
-        at: int,
-        parts: list[Records],
-        damage: list[Damage],
-        *,
-        last: bool,
-    ) -> bool:
-        """Take the one record at ``at``, strange or cut; False if more bytes are needed."""
+    def _one(self, block: bytes, at: int, damage: list[Damage], *, last: bool) -> Records | None:
+        """The record at ``at``, strange or cut; none if damaged, None if bytes are missing."""
         if at + self.header > len(block):
-            return False
+            return None
         captured = int.from_bytes(block[at + 8 : at + 12], "little" if self.order == "<" else "big")
         wrong, wait = self._doubt(block, at, captured, strange=True, last=last)
         if wait:
-            return False
+            return None
         if wrong:
             damage.append(wrong)
-            self.lost = True
-        else:
-            parts.append(self._records(block, np.array([at])))
-        return True
+        return self._records(block, np.array([at] * (wrong is None), np.int64))[0]
 
     def _doubt(
         self, block: bytes, at: int, captured: int, *, strange: bool, last: bool

@@ -131,8 +131,7 @@ def read_records(
         with contextlib.ExitStack() as stack:
             capture = _open(path, stack)
             for block, records in _blocks(capture, block_bytes, account, progress):
-                links, counts = np.unique(records.link, return_counts=True)
-                account.link_types.update(dict(zip(links.tolist(), counts.tolist(), strict=True)))
+                account.link_types.update(records.links())
                 account.packets += len(records)
                 yield block, records, position
                 position += len(records)

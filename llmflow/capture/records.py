@@ -44,6 +44,13 @@ class Records(Columns):
         """Records from one tuple per packet, in the order of the fields."""
         return cls(*np.array(rows, np.int64).reshape(len(rows), 5).T)
 
+    def links(self) -> dict[int, int]:
+        """Link types, and how many records have each."""
+        link = self.link
+        if not len(link) or (link == link[0]).all():
+            return dict.fromkeys(link[:1].tolist(), len(link))
+        return dict(zip(*(column.tolist() for column in np.unique_counts(link)), strict=True))
+
 
 @dataclass(slots=True)
 class Damage:

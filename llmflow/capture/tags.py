@@ -27,7 +27,7 @@ from llmflow.capture.packet import (
 )
 
 _MAX_LABELS = 16
-_INSIDE_ETHERNET = frozenset({IPV4, IPV6, 0x8100, 0x88A8, 0x9100, MPLS, 0x8864, 0x0806})
+INSIDE_ETHERNET = frozenset({IPV4, IPV6, 0x8100, 0x88A8, 0x9100, MPLS, 0x8864, 0x0806})
 
 
 def vlan(packet: Packet, at: int) -> tuple[int, int]:
@@ -69,9 +69,9 @@ def pseudowire(packet: Packet, at: int) -> tuple[int, int]:
     nibble = packet.u8(at) >> 4
     if nibble == 1:  # associated channel: operations, no traffic
         return DONE, at
-    word = 4 if nibble == 0 and packet.u16(at + 16) in _INSIDE_ETHERNET else 0
+    word = 4 if nibble == 0 and packet.u16(at + 16) in INSIDE_ETHERNET else 0
     kind = packet.u16(at + word + 12)
-    return (ETHERNET if word or kind in _INSIDE_ETHERNET else DONE), at + word
+    return (ETHERNET if word or kind in INSIDE_ETHERNET else DONE), at + word
 
 
 def pppoe(packet: Packet, at: int) -> tuple[int, int]:
