@@ -141,10 +141,10 @@ def _in_order(parts: list[Waiting]) -> Waiting:
     columns = [part.columns() for part in parts]
     parts.clear()
     key, time = (np.concatenate([column[number] for column in columns]) for number in (0, 1))
-    order = by_key(key, time)
-    del key, time
-    names = range(len(Waiting.names()))
-    return Waiting(*(np.concatenate([column.pop(0) for column in columns])[order] for _ in names))
+    rest = np.concatenate([column[2] for column in columns])
+    columns.clear()
+    order, key, time = by_key(key, time)
+    return Waiting(key, time, rest[order])
 
 
 def _flow_starts(rows: Waiting, closings: NDArray[np.int32], options: FlowOptions) -> I64:
@@ -153,7 +153,7 @@ def _flow_starts(rows: Waiting, closings: NDArray[np.int32], options: FlowOption
     gap = np.diff(rows.time, prepend=rows.time[:1])
     idle = gap >= options.ns("idle_timeout")
     quiet = gap >= options.ns("closed_timeout")
-    opening = (rows.flags & (SYN | ACK) == SYN) & ~rows.context
+    opening = (rows.field("flags") & (SYN | ACK) == SYN) & ~rows.field("context")
     # A candidate cuts if anything closed since the candidate before it. One that does not cut saw
     # nothing close since the flow began, so comparing with the latest candidate is enough.
     candidate = np.flatnonzero(begins_key | idle | quiet | opening)
@@ -197,14 +197,14 @@ def _cut(
     n = len(rows)
     watermark = clock - options.ns("reorder")
     closings = np.zeros(n + 1, np.int32)  # before each row, and in all
-    np.cumsum(rows.flags & (FIN | RST) != 0, out=closings[1:])
+    np.cumsum(rows.field("flags") & (FIN | RST) != 0, out=closings[1:])
 
     # Flows: when is each known to be over?
     flow_first = _flow_starts(rows, closings, options)
     flow_next = np.append(flow_first[1:], n)
     flow_key = rows.key[flow_first]
     origin = rows.time[flow_first]
-    goes_on = np.flatnonzero(rows.context[flow_first])
+    goes_on = np.flatnonzero(rows.field("context")[flow_first])
     earlier = resumed.take(np.searchsorted(resumed.key, flow_key[goes_on]))
     origin[goes_on] = earlier.origin
     flow_closed = closings[flow_next] > closings[flow_first]
@@ -241,7 +241,7 @@ def _cut(
     # Who began it: decided in the flow's first slice, inherited by the others.
     key_row = keys.find(flow_key)
     ports = keys.a_port[key_row[flow]], keys.b_port[key_row[flow]]
-    client_is_a, basis = initiator(rows.flags, rows.hint, rows.forward, first, *ports)
+    client_is_a, basis = initiator(rows.field("flags"), rows.field("hint"), rows.field("forward"), first, *ports)
     head = np.searchsorted(first, flow_first)
     client_is_a, basis = client_is_a[head], basis[head]
     client_is_a[goes_on], basis[goes_on] = earlier.client_is_a, earlier.basis
@@ -269,15 +269,15 @@ def _hold_back(rows: Waiting, slices: _Slices) -> tuple[Waiting, _Resumed]:
     next_leaves[:-1] = slices.leaves[1:] & ~slices.final[:-1]
     ghosts = slices.take(slices.leaves & ~next_leaves & slices.alive)
     context = rows.take(ghosts.first + ghosts.sizes - 1)
-    context.flags[:] = np.where(ghosts.showed_end, FIN, 0)
-    context.context[:] = True
+    context.field("flags")[:] = np.where(ghosts.showed_end, FIN, 0)
+    context.field("context")[:] = True
     resumed = _Resumed(context.key, ghosts.origin, ghosts.client_is_a, ghosts.basis)
     return Waiting.concat([context, held]), resumed
 
 
 def _release(rows: Waiting, slices: _Slices, keys: KeyTable) -> Iterator[FlowBatch]:
     """Yield the slices that have ended, in the order of their ends, with their packets."""
-    out = slices.take(slices.leaves & ~rows.context[slices.first])
+    out = slices.take(slices.leaves & ~rows.field("context")[slices.first])
     full = keys.take(out.key_row)
     order = np.lexsort((*full.columns()[:0:-1], out.origin, out.ended))
     out, full = out.take(order), full.take(order)
@@ -305,15 +305,16 @@ def _batch(rows: Waiting, out: _Slices, full: KeyTable) -> FlowBatch:
         out.reason.astype(np.uint8),
     )
     at = ragged_index(out.first, out.sizes)
+    some = rows.take(at)
     packets = FlowPackets(
-        rows.time[at],
-        rows.forward[at] == np.repeat(out.client_is_a, out.sizes),
+        some.time,
+        some.field("forward") == np.repeat(out.client_is_a, out.sizes),
         np.repeat(full.protocol, out.sizes),
-        rows.flags[at],
-        rows.hint[at],
-        rows.ip_bytes[at].astype(np.int64),
-        rows.payload[at].astype(np.int64),
-        rows.seq[at],
-        rows.ack[at],
+        some.field("flags").copy(),
+        some.field("hint").copy(),
+        some.field("ip_bytes").astype(np.int64),
+        some.field("payload").astype(np.int64),
+        some.field("seq").copy(),
+        some.field("ack").copy(),
     )
     return FlowBatch(flows, packets)

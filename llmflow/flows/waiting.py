@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llmflow.arrays import I64, U8, U16, U32, U64, Bool, run_mask
+from llmflow.arrays import I64, U8, U16, U64, Bool, run_mask
 from llmflow.capture.columns import TCP, Columns, PacketColumns
 from llmflow.flows.keys import Endpoint, Paired, choose, key_hash
+
+
+# What only goes along: kept as one value per row, so that it is moved at once.
+_REST = np.dtype(
+    [("ip_bytes", "u4"), ("payload", "u4"), ("seq", "u4"), ("ack", "u4"),
+     ("flags", "u1"), ("hint", "u1"), ("forward", "?"), ("context", "?")]
+)  # fmt: skip
+_RAW = np.dtype((np.void, _REST.itemsize))
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting(Columns):
     """Packets in waiting, 36 bytes each.
 
-    ``key`` names the row's flow key in a :class:`KeyTable`; ``forward`` rows were sent by endpoint
-    a. A *context* row stands for the part of a flow that has left as earlier slices: it is counted
-    nowhere, and keeps the flow's last time and, as a FIN, whether it showed FIN or RST.
+    ``key`` names the row's flow key in a :class:`KeyTable`; ``rest`` holds the other columns as
+    raw bytes, see :meth:`field`.
     """
 
     key: U64
     time: I64
-    ip_bytes: U32
-    payload: U32
-    seq: U32
-    ack: U32
-    flags: U8
-    hint: U8
-    forward: Bool
-    context: Bool
+    rest: NDArray[np.void]
+
+    def field(self, name: str) -> NDArray[Any]:
+        """A view of one of the other columns.
+
+        ``ip_bytes``, ``payload``, ``seq``, ``ack``, ``flags`` and ``hint`` of the packet;
+        ``forward`` rows were sent by endpoint a. A ``context`` row stands for the part of a flow
+        that has left as earlier slices: it is counted nowhere, and keeps the flow's last time and,
+        as a FIN, whether it showed FIN or RST.
+        """
+        column: NDArray[Any] = self.rest.view(_REST)[name]
+        return column
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,33 +117,59 @@ class KeyTable(Paired):
         return self.take(wanted)
 
 
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+
+
+def _words(end: Endpoint) -> U64:
+    """Endpoints as one number each; unique where the address is IPv4 (48 bits)."""
+    word: U64 = end.low ^ (end.high * _SPREAD) ^ (end.port.astype(np.uint64) << np.uint64(48))
+    return word
+
+
 def wait(p: PacketColumns) -> tuple[Waiting, KeyTable]:
     """Make rows of packets, sorted by hash; ``key`` is the row of the key list that comes along."""
     source = Endpoint(p.src_hi, p.src_lo, p.src_port)
     target = Endpoint(p.dst_hi, p.dst_lo, p.dst_port)
-    forward = source.at_most(target)
-    a, b = choose(forward, source, target), choose(forward, target, source)
-    keys = KeyTable(key_hash(*a, *b, p.protocol), *a, *b, p.protocol)
-    order = by_key(keys.key, p.time)
-    sorted_keys = keys.take(order)
-    starts = run_mask(*sorted_keys.columns())
-    rows = Waiting(
-        (np.cumsum(starts) - 1).astype(np.uint64),
-        p.time[order],
-        p.ip_bytes[order].astype(np.uint32),
-        p.payload[order].astype(np.uint32),
-        p.seq[order],
-        p.ack[order],
-        (p.flags * (p.protocol == TCP))[order],
-        p.hint[order],
-        forward[order],
-        np.zeros(len(p), np.bool_),
-    )
-    return rows, sorted_keys.take(starts)
+    mine, theirs = _words(source), _words(target)
+    forward = mine <= theirs
+    low, high = np.minimum(mine, theirs), np.maximum(mine, theirs)
+    order, key, time = by_key(key_hash(low, high, p.protocol), p.time)
+    # Runs of one key. Numbers that do not tell all endpoints apart are proved by the endpoints.
+    starts = run_mask(key, low[order], high[order], p.protocol[order])
+    wide = (p.src_hi | p.dst_hi | (p.src_lo >> np.uint64(48)) | (p.dst_lo >> np.uint64(48))) != 0
+    rows = np.flatnonzero(wide[order])
+    if len(rows):
+        some = order[rows]
+        forward[some] = source.take(some).at_most(target.take(some))
+        a, b = _ordered(source.take(some), target.take(some), forward[some])
+        apart = run_mask(*a, *b) | (np.diff(rows, prepend=-2) > 1)
+        starts[rows] |= apart
+        after = rows[rows + 1 < len(order)] + 1
+        starts[after] |= ~wide[order[after]]
+    run = np.flatnonzero(starts)
+    head = order[run]
+    a, b = source.take(head), target.take(head)
+    first_is_a = a.at_most(b)
+    a, b = choose(first_is_a, a, b), choose(first_is_a, b, a)
+    keys = KeyTable(key[run], *a, *b, p.protocol[head])
+    number = np.cumsum(starts) - 1
+    rest = np.empty(len(p), _REST)
+    for name in ("ip_bytes", "payload", "seq", "ack", "hint"):
+        rest[name] = getattr(p, name)
+    rest["flags"] = p.flags * (p.protocol == TCP)
+    rest["context"] = False
+    rest["forward"] = forward
+    rest = rest.view(_RAW)[order]
+    rest.view(_REST)["forward"] ^= (first_is_a != forward[head])[number]
+    return Waiting(number.view(np.uint64), time, rest), keys
 
 
-def by_key(key: U64, time: I64) -> I64:
-    """The order by key, then time, then place.
+def _ordered(source: Endpoint, target: Endpoint, forward: Bool) -> tuple[Endpoint, Endpoint]:
+    return choose(forward, source, target), choose(forward, target, source)
+
+
+def by_key(key: U64, time: I64) -> tuple[I64, U64, I64]:
+    """The order by key, then time, then place; and both columns in that order.
 
     Keys and places are sorted as one number each, which is several times faster than a stable sort;
     the few rows for which that was not enough are sorted again.
@@ -138,18 +177,22 @@ def by_key(key: U64, time: I64) -> I64:
     n = len(key)
     place = np.arange(n, dtype=np.uint64)
     mask = np.uint64((1 << max(n - 1, 1).bit_length()) - 1)
-    packed = (key & ~mask) | place
+    packed = key & ~mask
+    packed |= place
     packed.sort()
-    order = (packed & mask).astype(np.int64)
+    packed &= mask
+    order = packed.view(np.int64)
     ordered = key[order]
     if (ordered[1:] < ordered[:-1]).any():
         order = np.argsort(key, kind="stable")
         ordered = key[order]
+    sorted_time = time[order]
     late = np.zeros(n, np.bool_)
-    late[1:] = (time[order[1:]] < time[order[:-1]]) & (ordered[1:] == ordered[:-1])
+    late[1:] = (sorted_time[1:] < sorted_time[:-1]) & (ordered[1:] == ordered[:-1])
     if late.any():
         run = np.cumsum(run_mask(ordered)) - 1
         rows = np.flatnonzero((np.bincount(run, late) > 0)[run])
         some = order[rows]
         order[rows] = some[np.lexsort((time[some], key[some]))]
-    return order
+        sorted_time[rows] = time[order[rows]]
+    return order, ordered, sorted_time
