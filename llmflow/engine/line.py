@@ -25,4 +25,4 @@ def classify(stream: FlowStream, model: Model) -> Iterator[Results]:
         features = extract(step.batch, step.data, step.turns)
         raw = model.score_turns(features, len(step.turns))
         replies = cut_segments(step.batch, step.data, step.turns, "turn")
-        yield tabulate(step.batch, step.data, step.turns, measure(replies), model, raw)
+        yield tabulate(step.batch, step.turns, measure(replies), model, raw)

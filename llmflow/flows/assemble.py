@@ -241,7 +241,9 @@ def _cut(
     # Who began it: decided in the flow's first slice, inherited by the others.
     key_row = keys.find(flow_key)
     ports = keys.a_port[key_row[flow]], keys.b_port[key_row[flow]]
-    client_is_a, basis = initiator(rows.field("flags"), rows.field("hint"), rows.field("forward"), first, *ports)
+    client_is_a, basis = initiator(
+        rows.field("flags"), rows.field("hint"), rows.field("forward"), first, *ports
+    )
     head = np.searchsorted(first, flow_first)
     client_is_a, basis = client_is_a[head], basis[head]
     client_is_a[goes_on], basis[goes_on] = earlier.client_is_a, earlier.basis

@@ -153,9 +153,7 @@ def _ordered_tuple(a: Endpoint, b: Endpoint, protocol: U8, *, v4: bool, ports: b
     return np.concatenate([*addresses, middle, *both], axis=1)
 
 
-def identify(
-    a: Endpoint, b: Endpoint, protocol: U8, start: I64
-) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+def identify(a: Endpoint, b: Endpoint, protocol: U8, start: I64) -> tuple[U8, U8]:
     """Flow ids and Community IDs.
 
     Parameters
@@ -168,14 +166,14 @@ def identify(
 
     Returns
     -------
-    flow_id : ndarray of str
-        16 hexadecimal digits of SHA-1 over the ordered tuple and the start: the same on every run,
-        equal for all slices of one flow.
-    community_id : ndarray of str
-        Community ID version 1, seed 0 (github.com/corelight/community-id-spec).
+    flow_id : ndarray of uint8, shape (n, 16)
+        ASCII: hexadecimal digits of SHA-1 over the ordered tuple and the start. The same on every
+        run, equal for all slices of one flow.
+    community_id : ndarray of uint8, shape (n, 30)
+        ASCII: Community ID version 1, seed 0 (github.com/corelight/community-id-spec).
     """
-    flow = np.empty(len(start), "<U16")
-    community = np.empty(len(start), "<U30")
+    flow = np.empty((len(start), 16), np.uint8)
+    community = np.empty((len(start), 30), np.uint8)
     v4 = is_ipv4(a.high, a.low) & is_ipv4(b.high, b.low)
     ported = np.isin(protocol, _PORTED)
     for four, ports in itertools.product((True, False), repeat=2):
@@ -191,18 +189,12 @@ def identify(
     return flow, community
 
 
-def _text(codes: U8) -> NDArray[np.str_]:
-    width = codes.shape[1]
-    wide = np.ascontiguousarray(codes.astype("<u4"))
-    return wide.view(f"<U{width}").ravel()
-
-
-def _hex(words: U32) -> NDArray[np.str_]:
+def _hex(words: U32) -> U8:
     octets = np.ascontiguousarray(words.astype(">u4")).view(np.uint8)
-    return _text(_HEX[np.stack([octets >> 4, octets & 15], axis=2).reshape(len(octets), -1)])
+    return _HEX[np.stack([octets >> 4, octets & 15], axis=2).reshape(len(octets), -1)]
 
 
-def _base64(words: U32) -> NDArray[np.str_]:
+def _base64(words: U32) -> U8:
     octets = np.ascontiguousarray(words.astype(">u4")).view(np.uint8)
     padded = np.concatenate([octets, np.zeros((len(octets), 1), np.uint8)], axis=1).astype("u4")
     three = (padded[:, 0::3] << 16) | (padded[:, 1::3] << 8) | padded[:, 2::3]
@@ -210,4 +202,4 @@ def _base64(words: U32) -> NDArray[np.str_]:
     letters = _BASE64[six]
     letters[:, 27] = ord("=")
     version = np.broadcast_to(np.frombuffer(b"1:", np.uint8), (len(octets), 2))
-    return _text(np.concatenate([version, letters], axis=1))
+    return np.concatenate([version, letters], axis=1)

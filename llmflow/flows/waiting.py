@@ -12,7 +12,6 @@ from llmflow.arrays import I64, U8, U16, U64, Bool, run_mask
 from llmflow.capture.columns import TCP, Columns, PacketColumns
 from llmflow.flows.keys import Endpoint, Paired, choose, key_hash
 
-
 # What only goes along: kept as one value per row, so that it is moved at once.
 _REST = np.dtype(
     [("ip_bytes", "u4"), ("payload", "u4"), ("seq", "u4"), ("ack", "u4"),

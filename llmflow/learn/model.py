@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from llmflow.arrays import F64, I64, Bool
+from llmflow.arrays import F64, I64, U8, Bool
 from llmflow.errors import ModelError, OutputError
 from llmflow.features.extract import (
     LEAST_CHUNKS,
@@ -40,7 +40,7 @@ from llmflow.learn.forest import Forest
 FORMAT = 2
 # The only types beyond skops' own defaults that an estimator file may hold.
 TRUSTED = ("sklearn.tree._tree.Tree",)
-LLM_STREAM, OTHER, UNDECIDED = "llm-stream", "other", "undecided"
+LABELS = LLM_STREAM, OTHER, UNDECIDED = "llm-stream", "other", "undecided"
 # A reply in fewer pieces than this did not stream; from here to LEAST_CHUNKS nobody can tell.
 LEAST_STREAM_CHUNKS = 3
 
@@ -130,7 +130,7 @@ def combine_turns(turn_scores: F64, flow: I64, flows: int) -> F64:
     return np.where(best >= 0, best, np.nan)
 
 
-def verdicts(score: F64, threshold: float, chunks: F64, blind: Bool) -> np.ndarray:
+def verdicts(score: F64, threshold: float, chunks: F64, blind: Bool) -> U8:
     """Labels of turns or flows.
 
     Parameters
@@ -145,16 +145,15 @@ def verdicts(score: F64, threshold: float, chunks: F64, blind: Bool) -> np.ndarr
 
     Returns
     -------
-    ndarray of str
-        ``llm-stream`` or ``other`` where the model was asked. Else ``other`` if the replies came
-        in fewer than 3 pieces (nothing streamed), and ``undecided``.
+    ndarray of uint8
+        Places in ``LABELS``: ``llm-stream`` or ``other`` where the model was asked. Else ``other``
+        if the replies came in fewer than 3 pieces (nothing streamed), and ``undecided``.
     """
     short = (chunks < LEAST_STREAM_CHUNKS) & ~blind
-    return np.where(
-        np.isnan(score),
-        np.where(short, OTHER, UNDECIDED),
-        np.where(np.nan_to_num(score) >= threshold, LLM_STREAM, OTHER),
-    )
+    stream, other, undecided = range(len(LABELS))
+    judged = np.where(np.nan_to_num(score) >= threshold, stream, other)
+    unjudged = np.where(short, other, undecided)
+    return np.where(np.isnan(score), unjudged, judged).astype(np.uint8)
 
 
 def _sha256(data: bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 
 from llmflow.features.extract import FEATURES, FLOW
@@ -11,6 +10,7 @@ from llmflow.features.segments import cut_segments
 from llmflow.flows.batch import FlowBatch
 from llmflow.flows.keys import identify
 from llmflow.flows.turns import Data, Turns
+from llmflow.report import arrow
 
 
 def feature_schema() -> pa.Schema:
@@ -48,10 +48,10 @@ def feature_table(batch: FlowBatch, data: Data, turns: Turns, level: str) -> pa.
     flow_id, _ = identify(f.a, f.b, f.protocol, f.origin)
     schema = feature_schema()
     columns = [
-        pa.array(flow_id[flow]),
-        pa.array(f.slice_no[flow]),
-        pa.array(turns.number[turn]),
-        pa.array(batch.packets.time[turns.reply[turn]], schema.field("reply_start").type),
-        *(pa.array(column, pa.float64(), mask=np.isnan(column)) for column in values.T),
+        arrow.codes(flow_id[flow]),
+        arrow.numbers(f.slice_no[flow], pa.int64()),
+        arrow.numbers(turns.number[turn], pa.int64()),
+        arrow.numbers(batch.packets.time[turns.reply[turn]], schema.field("reply_start").type),
+        *(arrow.numbers(column, pa.float64()) for column in values.T),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -61,7 +61,7 @@ def main() -> None:
         raw = model.score_turns(features, len(turns))
         lap("scores")
         replies = cut_segments(batch, data, turns, "turn")
-        flows += tabulate(batch, data, turns, measure(replies), model, raw).flows.num_rows
+        flows += tabulate(batch, turns, measure(replies), model, raw).flows.num_rows
         lap("tables")
     total = sum(spent.values())
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -24,7 +24,7 @@ def identifiers(batch: FlowBatch) -> tuple[str, str]:
     """Flow id and Community ID of the first flow of a batch."""
     flows = batch.flows
     flow, community = identify(flows.a, flows.b, flows.protocol, flows.origin)
-    return str(flow[0]), str(community[0])
+    return bytes(flow[0]).decode(), bytes(community[0]).decode()
 
 
 def conversation(
@@ -176,4 +176,4 @@ def test_slices_of_one_flow_share_its_flow_id() -> None:
     flows = batch.flows
     ids, _ = identify(flows.a, flows.b, flows.protocol, flows.origin)
     assert len(flows) == 3
-    assert len(set(ids.tolist())) == 1
+    assert len(np.unique(ids, axis=0)) == 1

@@ -10,6 +10,7 @@ import pytest
 from llmflow.arrays import F64
 from llmflow.features.extract import MODEL_FEATURES, SCALES, SegmentFeatures
 from llmflow.learn.model import (
+    LABELS,
     LEAST_STREAM_CHUNKS,
     LLM_STREAM,
     OTHER,
@@ -36,8 +37,8 @@ def labels(
     score: list[float], chunks: list[float], *, threshold: float = 0.5, blind: bool = False
 ) -> list[str]:
     mask = np.full(len(score), blind)
-    found: list[str] = verdicts(np.array(score), threshold, np.array(chunks), mask).tolist()
-    return found
+    codes = verdicts(np.array(score), threshold, np.array(chunks), mask)
+    return [LABELS[code] for code in codes]
 
 
 # -- segments to turns ---------------------------------------------------------------------------
