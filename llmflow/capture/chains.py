@@ -45,7 +45,7 @@ class Chain:
     extra : int
         What the record is longer than that number.
     header : int
-        Bytes a record has at least; a shorter rest of a block is no record.
+        Bytes a record has at least; what is shorter, or claims to be, is no record.
     limit : int
         Longest record believed.
     """
@@ -56,7 +56,9 @@ class Chain:
     header: int
     limit: int
 
-    def follow(self, block: bytes, start: int, candidates: Candidates) -> tuple[I64, int]:
+    def follow(
+        self, block: bytes | memoryview, start: int, candidates: Candidates
+    ) -> tuple[I64, int]:
         """Find the whole records of a block.
 
         Parameters
@@ -87,11 +89,11 @@ class Chain:
         chain_at = {offset: number for number, offset in enumerate(starts.tolist())}
         parts = [np.empty(0, np.int64)]
         at = start
-        while self._fits(sizes, at, end):
-            number = chain_at.get(at)
+        while size := self._size(sizes, at, end):
+            number = chain_at.pop(at, None)  # once: it may have got nowhere
             if number is None:
                 parts.append(np.array([at]))
-                at = int(self._next(sizes, parts[-1])[0])
+                at += size
             else:
                 last = int(breaks[np.searchsorted(breaks, number)])
                 parts.append(offsets[first[number] : first[last + 1]])
@@ -103,15 +105,19 @@ class Chain:
         return following
 
     def _lockstep(self, sizes: NDArray[Any], starts: I64, end: int) -> tuple[I64, I64, I64]:
-        """Advance all chains to the start of the next one; records, their chain, where it ended."""
+        """Advance chains to the start of the next one; records, their chain, where it ended.
+
+        The last few that are not there yet stay where they are.
+        """
         limits = np.append(starts[1:], end)
         at = starts.copy()
         live = np.flatnonzero(at + self.header <= end)
         rows, owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        while len(live):
+        while len(live) >= _LEAST_CHAINS:
             here = at[live]
             after = self._next(sizes, here)
             whole = (after <= end) & (after - here <= self.limit)
+            whole &= after - here >= self.header  # a chain never stands still
             if not whole.all():
                 live, here, after = live[whole], here[whole], after[whole]
             rows.append(here)
@@ -124,8 +130,9 @@ class Chain:
         order = np.argsort(owner.astype(small), kind="stable")
         return offset[order], owner[order], at
 
-    def _fits(self, sizes: NDArray[Any], at: int, end: int) -> bool:
+    def _size(self, sizes: NDArray[Any], at: int, end: int) -> int:
+        """Bytes of the record at ``at``; 0 if it is not whole, or cannot be."""
         if at + self.header > end:
-            return False
+            return 0
         size = int(sizes[at + self.size_at]) + self.extra
-        return size <= self.limit and at + size <= end
+        return size if self.header <= size <= self.limit and at + size <= end else 0
