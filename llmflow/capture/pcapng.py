@@ -114,15 +114,16 @@ class PcapngFramer:
         packet = (kind == _ENHANCED_PACKET) | (kind == _SIMPLE_PACKET) | (kind == _OBSOLETE_PACKET)
         at, fields = blocks[packet], words[packet].T.astype(np.int64, order="C")
         kind, length, number, high, low, captured, wire = fields
-        body = np.full(len(at), 28)  # what lies in front of the packet
-        obsolete = np.flatnonzero(kind == _OBSOLETE_PACKET)  # behind its number drops are counted
-        number[obsolete] = (
-            number[obsolete] & 0xFFFF if self.order == "<" else number[obsolete] >> 16
-        )
-        simple = np.flatnonzero(kind == _SIMPLE_PACKET)
-        body[simple], wire[simple], number[simple] = 12, number[simple], 0
-        room = length - body - 4
         table = Table.of(self.ports)
+        # An obsolete packet block has the interface and a count of drops in its third word.
+        obsolete = np.flatnonzero(kind == _OBSOLETE_PACKET)
+        both = number[obsolete]
+        number[obsolete] = both & 0xFFFF if self.order == "<" else both >> 16
+        # A simple packet block has the length on the wire there, and then the packet.
+        simple = np.flatnonzero(kind == _SIMPLE_PACKET)
+        front = np.full(len(at), 28)
+        front[simple], wire[simple], number[simple] = 12, number[simple], 0
+        room = length - front - 4
         captured[simple] = np.minimum(wire, room)[simple]
         if table.snaplen[0]:
             captured[simple] = np.minimum(captured[simple], table.snaplen[0])
@@ -130,7 +131,7 @@ class PcapngFramer:
         known = table.known[port]
         time = table.times(port, high.astype(np.uint64) << np.uint64(32) | low.astype(np.uint64))
         stamped = known.copy()
-        stamped[simple] = False
+        stamped[simple] = False  # these have the time of the packet before
         latest = np.maximum.accumulate(np.where(stamped, np.arange(len(at)), -1))
         time = np.where(latest < 0, self.clock, time[latest])
         good = known & (captured <= room)
@@ -138,7 +139,7 @@ class PcapngFramer:
             self._try(block, int(at[wrong]), int(length[wrong]), damage)
         if len(time):
             self.clock = int(time[-1])
-        found = Records(at + body, captured, wire, time, table.link[port])
+        found = Records(at + front, captured, wire, time, table.link[port])
         return found if good.all() else found.take(good)
 
     def _one(
