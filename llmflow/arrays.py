@@ -19,6 +19,8 @@ U16 = NDArray[np.uint16]
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]
 
+_WIDTH = 63  # bits of a whole number from 0 on
+
 
 def run_starts(*keys: NDArray[Any]) -> I64:
     """Where a new run of equal keys begins, in arrays sorted so that equal keys are neighbours.
@@ -128,41 +130,74 @@ def cumulative_max(values: I64, starts: I64) -> I64:
     return out
 
 
-def row_quantiles(values: F64, rows: I64, count: int, quantiles: tuple[float, ...]) -> F64:
+def order_in_rows(values: I64, rows: I64) -> I64:
+    """The order by row, then value, then place, of whole numbers from 0 on.
+
+    Row, value and place are sorted as one number each, where they fit: several times faster.
+
+    Examples
+    --------
+    >>> order_in_rows(np.array([5, 3, 9, 1]), np.array([0, 0, 1, 1]))
+    array([1, 0, 3, 2])
+    """
+    if not len(values):
+        return np.empty(0, np.int64)
+    value, place = int(values.max()).bit_length(), len(values).bit_length()
+    if int(rows.max()).bit_length() + value + place > _WIDTH:
+        return np.lexsort((values, rows))
+    packed = (rows << (value + place)) | (values << place) | np.arange(len(values))
+    packed.sort()
+    return packed & ((1 << place) - 1)
+
+
+def sort_in_rows(values: I64, rows: I64) -> I64:
+    """Whole numbers from 0 on, sorted inside their rows, row by row.
+
+    Examples
+    --------
+    >>> sort_in_rows(np.array([5, 3, 9, 1]), np.array([0, 0, 1, 1]))
+    array([3, 5, 1, 9])
+    """
+    if not len(values):
+        return values
+    value = int(values.max()).bit_length()
+    if int(rows.max()).bit_length() + value > _WIDTH:
+        return values[np.lexsort((values, rows))]
+    packed = (rows << value) | values
+    packed.sort()
+    return packed & ((1 << value) - 1)
+
+
+def row_quantiles(ordered: NDArray[Any], counts: I64, quantiles: tuple[float, ...]) -> F64:
     """Quantiles of each row with linear interpolation (numpy's default method).
 
     Parameters
     ----------
-    values : ndarray of float64, shape (n,)
-    rows : ndarray of int64, shape (n,)
-        Row of each value.
-    count : int
-        Number of rows.
+    ordered : ndarray, shape (n,)
+        Row by row, sorted inside each.
+    counts : ndarray of int64, shape (rows,)
+        How many values each row has.
     quantiles : tuple of float
         Each in [0, 1].
 
     Returns
     -------
-    ndarray of float64, shape (count, len(quantiles))
+    ndarray of float64, shape (rows, len(quantiles))
         NaN for rows without a value.
 
     Examples
     --------
-    >>> row_quantiles(np.array([1.0, 9.0, 3.0]), np.array([1, 1, 1]), 2, (0.5, 1.0))
+    >>> row_quantiles(np.array([1, 3, 9]), np.array([0, 3]), (0.5, 1.0))
     array([[nan, nan],
            [ 3.,  9.]])
     """
-    out = np.full((count, len(quantiles)), np.nan)
-    sizes = np.bincount(rows, minlength=count)
-    filled = np.flatnonzero(sizes)
-    if len(filled) == 0:
-        return out
-    ordered = values[np.lexsort((values, rows))]
-    first = np.cumsum(sizes) - sizes
+    out = np.full((len(counts), len(quantiles)), np.nan)
+    filled = np.flatnonzero(counts)
+    first, sizes = (np.cumsum(counts) - counts)[filled], counts[filled]
     for column, quantile in enumerate(quantiles):
-        at = quantile * (sizes[filled] - 1)
+        at = quantile * (sizes - 1)
         low = np.floor(at).astype(np.int64)
-        high = np.minimum(low + 1, sizes[filled] - 1)
-        below, above = ordered[first[filled] + low], ordered[first[filled] + high]
+        high = np.minimum(low + 1, sizes - 1)
+        below, above = ordered[first + low].astype(np.float64), ordered[first + high]
         out[filled, column] = below + (above - below) * (at - low)
     return out

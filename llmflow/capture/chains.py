@@ -55,7 +55,7 @@ class Chain:
     extra : int
         What the record is longer than that number.
     header : int
-        Bytes a record has at least; a shorter rest of a block is no record.
+        Bytes a record has at least; what is shorter, or claims to be, is no record.
     limit : int
         Longest record believed.
     """
@@ -66,7 +66,9 @@ class Chain:
     header: int
     limit: int
 
-    def follow(self, block: bytes, start: int, candidates: Candidates) -> tuple[I64, int]:
+    def follow(
+        self, block: bytes | memoryview, start: int, candidates: Candidates
+    ) -> tuple[I64, int]:
         """Find the whole records of a block.
 
         Parameters
@@ -97,37 +99,37 @@ class Chain:
         chain_at = {offset: number for number, offset in enumerate(starts.tolist())}
         parts = [np.empty(0, np.int64)]
         at = start
-        while self._fits(sizes, at, end):
-            number = chain_at.get(at)
+        while size := self._size(sizes, at, end):
+            number = chain_at.pop(at, None)  # once: it may have got nowhere
             if number is None:
                 parts.append(np.array([at]))
-                at = int(self._next(sizes, parts[-1])[0])
+                at += size
             else:
                 last = int(breaks[np.searchsorted(breaks, number)])
                 parts.append(offsets[first[number] : first[last + 1]])
                 at = int(stops[last])
         return np.concatenate(parts), at
 
-    def _next(self, sizes: NDArray[Any], here: I64) -> I64:
-        following: I64 = here + (sizes[here + self.size_at].astype(np.int64) + self.extra)
-        return following
-
     def _lockstep(self, sizes: NDArray[Any], starts: I64, end: int) -> tuple[I64, I64, I64]:
-        """Advance all chains to the start of the next one; records, their chain, where it ended."""
+        """Advance chains to the start of the next one; records, their chain, where it ended.
+
+        The last few that are not there yet stay where they are.
+        """
         limits = np.append(starts[1:], end)
         stops = starts.copy()
         last = end - self.header  # no whole record begins behind it
         lengths = sizes[self.size_at :]
         live = np.flatnonzero(starts <= last)
         offsets, owners = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        while len(live):
+        while len(live) >= _LEAST_CHAINS:
             # A few steps with as little as possible in each; what was run over is cut off behind.
             at = np.empty((_STEPS + 1, len(live)), np.int64)
             at[0] = stops[live]
             for step in range(_STEPS):
                 np.add(at[step], lengths[np.minimum(at[step], last)], out=at[step + 1])
                 at[step + 1] += self.extra
-            whole = (at[1:] <= end) & (at[1:] - at[:-1] <= self.limit)
+            size = np.diff(at, axis=0)
+            whole = (at[1:] <= end) & (size >= self.header) & (size <= self.limit)
             whole &= (at[:-1] < limits[live]) & (at[:-1] <= last)
             whole = np.logical_and.accumulate(whole, axis=0)
             steps = whole.sum(axis=0)
@@ -141,8 +143,9 @@ class Chain:
         order = np.argsort(owner.astype(small), kind="stable")
         return offset[order], owner[order], stops
 
-    def _fits(self, sizes: NDArray[Any], at: int, end: int) -> bool:
+    def _size(self, sizes: NDArray[Any], at: int, end: int) -> int:
+        """Bytes of the record at ``at``; 0 if it is not whole, or cannot be."""
         if at + self.header > end:
-            return False
+            return 0
         size = int(sizes[at + self.size_at]) + self.extra
-        return size <= self.limit and at + size <= end
+        return size if self.header <= size <= self.limit and at + size <= end else 0

@@ -22,7 +22,6 @@ def classify(stream: FlowStream, model: Model) -> Iterator[Results]:
     model : Model
     """
     for step in stream.assemble():
-        features = extract(step.batch, step.data, step.turns)
-        raw = model.score_turns(features, len(step.turns))
         replies = cut_segments(step.batch, step.data, step.turns, "turn")
+        raw = model.score_turns(extract(replies), len(step.turns))
         yield tabulate(step.batch, step.turns, measure(replies), model, raw)

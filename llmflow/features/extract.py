@@ -11,8 +11,6 @@ from llmflow.capture.columns import Columns
 from llmflow.features import kernels as _kernels  # noqa: F401 - fills the registry
 from llmflow.features.registry import FEATURES, compute, schema_hash
 from llmflow.features.segments import FLOW, SCALES, Segments, cut_segments
-from llmflow.flows.batch import FlowBatch
-from llmflow.flows.turns import Data, Turns
 
 __all__ = [
     "FEATURES",
@@ -45,16 +43,24 @@ class SegmentFeatures(Columns):
     values: F64
 
 
-def evident(segments: Segments) -> Segments:
-    """Only the segments with at least ``LEAST_CHUNKS`` chunks."""
-    return segments.keep(segments.down.chunks >= LEAST_CHUNKS)
+def extract(replies: Segments) -> SegmentFeatures:
+    """Features of all segments that hold enough evidence, at all scales.
 
-
-def extract(batch: FlowBatch, data: Data, turns: Turns) -> SegmentFeatures:
-    """Features of all segments of all scales that hold enough evidence."""
+    Parameters
+    ----------
+    replies : Segments
+        The replies of all turns (segments of scale ``turn``).
+    """
+    # A window has no more chunks than its reply.
+    enough = replies.down.chunks >= LEAST_CHUNKS
+    turn = replies.turn[enough]
     parts = []
     for number, scale in enumerate(SCALES):
-        segments = evident(cut_segments(batch, data, turns, scale))
+        if scale == "turn":
+            segments = replies.keep(enough)
+        else:
+            windows = cut_segments(replies.batch, replies.data, replies.turns, scale, turn)
+            segments = windows.keep(windows.down.chunks >= LEAST_CHUNKS)
         parts.append(
             SegmentFeatures(
                 segments.turn,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmflow.arrays import F64, I64, row_quantiles, row_sums, run_counts, run_starts
+from llmflow.arrays import F64, I64, row_sums, run_counts, run_starts
 from llmflow.features.registry import feature
 from llmflow.features.segments import Segments
 from llmflow.flows.batch import NANOSECOND
@@ -28,7 +28,7 @@ LEAST_RELATED = 3  # values that a correlation needs
 
 def _spread(values: F64, rows: I64, count: int) -> tuple[F64, F64, F64]:
     """(number, mean, standard deviation) of each row."""
-    number = row_sums(np.ones(len(values)), rows, count)
+    number = np.bincount(rows, minlength=count).astype(np.float64)
     mean = row_sums(values, rows, count) / number
     variance = row_sums((values - mean[rows]) ** 2, rows, count) / number
     return number, mean, np.sqrt(variance)
@@ -107,8 +107,7 @@ def gap_clock_share(s: Segments) -> F64:
 @feature(unit="1", group="cadence", counts=_CHUNKS, null="a single chunk")
 def gap_max_share(s: Segments) -> F64:
     """Longest gap divided by the duration."""
-    longest = row_quantiles(s.down.gap, s.down.gap_of, len(s), (1.0,))[:, 0]
-    return longest / NANOSECOND / s.down.duration
+    return s.down.gap_quantiles[:, 3] / NANOSECOND / s.down.duration
 
 
 @feature(unit="1", group="cadence", counts=_CHUNKS, null="a single chunk")
@@ -163,11 +162,10 @@ def chunk_size_cv(s: Segments) -> F64:
 @feature(unit="1", group="size", counts=_CHUNKS, null=_NEVER)
 def chunk_size_mode_share(s: Segments) -> F64:
     """Share of the chunks that have the most frequent size: high under constant padding."""
-    order = np.lexsort((s.down.chunk_size, s.down.chunk_of))
-    of, size = s.down.chunk_of[order], s.down.chunk_size[order]
+    of, size = s.down.chunk_of, s.down.chunk_size[s.down.size_order]
     first = run_starts(of, size)
-    times = run_counts(first, len(of)).astype(np.float64)
-    most = row_quantiles(times, of[first], len(s), (1.0,))[:, 0]
+    most = np.zeros(len(s))
+    np.maximum.at(most, of[first], run_counts(first, len(of)))
     return most / s.down.chunks
 
 
@@ -179,8 +177,8 @@ def chunk_size_growth(s: Segments) -> F64:
     counts = run_counts(starts, n)
     position = np.arange(n) - np.repeat(starts, counts)
     # Average ranks: equal sizes share the mean of the places they take.
-    order = np.lexsort((size, of))
-    first = run_starts(of[order], size[order])
+    order = s.down.size_order
+    first = run_starts(of, size[order])
     ties = run_counts(first, n)
     rank = np.empty(n)
     rank[order] = np.repeat(first + (ties - 1) / 2, ties) - np.repeat(starts, counts)

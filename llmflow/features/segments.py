@@ -15,6 +15,7 @@ from llmflow.arrays import (
     F64,
     I64,
     Bool,
+    order_in_rows,
     ragged_index,
     row_quantiles,
     row_sums,
@@ -22,6 +23,7 @@ from llmflow.arrays import (
     run_end_mask,
     run_mask,
     run_starts,
+    sort_in_rows,
 )
 from llmflow.flows.batch import NANOSECOND, FlowBatch
 from llmflow.flows.turns import Data, Turns
@@ -132,7 +134,7 @@ class Downlink:
     @cached_property
     def packets(self) -> F64:
         """Downlink data packets per segment."""
-        return row_sums(np.ones(len(self.of)), self.of, self.count)
+        return _counts(self.of, self.count).astype(np.float64)
 
     @cached_property
     def bytes(self) -> F64:
@@ -158,7 +160,7 @@ class Downlink:
     @cached_property
     def chunks(self) -> F64:
         """Chunks per segment."""
-        return row_sums(np.ones(len(self.chunk_of)), self.chunk_of, self.count)
+        return _counts(self.chunk_of, self.count).astype(np.float64)
 
     @cached_property
     def _inner(self) -> Bool:
@@ -177,7 +179,7 @@ class Downlink:
     @cached_property
     def gaps(self) -> F64:
         """Gaps per segment: one less than its chunks."""
-        return row_sums(np.ones(len(self.gap_of)), self.gap_of, self.count)
+        return _counts(self.gap_of, self.count).astype(np.float64)
 
     @cached_property
     def duration(self) -> F64:
@@ -186,13 +188,20 @@ class Downlink:
 
     @cached_property
     def gap_quantiles(self) -> F64:
-        """10th, 50th and 90th percentile of the gaps, ns."""
-        return row_quantiles(self.gap, self.gap_of, self.count, (0.1, 0.5, 0.9))
+        """10th, 50th and 90th percentile and maximum of the gaps, ns."""
+        ordered = sort_in_rows(self.gap.astype(np.int64), self.gap_of)
+        return row_quantiles(ordered, _counts(self.gap_of, self.count), (0.1, 0.5, 0.9, 1.0))
+
+    @cached_property
+    def size_order(self) -> I64:
+        """The order of the chunks by segment, then size."""
+        return order_in_rows(self.chunk_size.astype(np.int64), self.chunk_of)
 
     @cached_property
     def size_quantiles(self) -> F64:
         """10th, 50th and 90th percentile of the chunk sizes."""
-        return row_quantiles(self.chunk_size, self.chunk_of, self.count, (0.1, 0.5, 0.9))
+        ordered = self.chunk_size[self.size_order]
+        return row_quantiles(ordered, _counts(self.chunk_of, self.count), (0.1, 0.5, 0.9))
 
 
 @dataclass(frozen=True)
@@ -207,7 +216,7 @@ class Uplink:
     @cached_property
     def packets(self) -> F64:
         """Uplink packets per segment."""
-        return row_sums(np.ones(len(self.of)), self.of, self.count)
+        return _counts(self.of, self.count).astype(np.float64)
 
     @cached_property
     def data(self) -> F64:
@@ -220,8 +229,15 @@ class Uplink:
         return row_sums(self.size, self.of, self.count)
 
 
-def cut_segments(batch: FlowBatch, data: Data, turns: Turns, scale: str) -> Segments:
-    """Cut the replies of all turns into segments of one scale.
+def _counts(rows: I64, count: int) -> I64:
+    counts: I64 = np.bincount(rows, minlength=count)
+    return counts
+
+
+def cut_segments(
+    batch: FlowBatch, data: Data, turns: Turns, scale: str, only: I64 | None = None
+) -> Segments:
+    """Cut the replies of turns into segments of one scale.
 
     Parameters
     ----------
@@ -229,13 +245,16 @@ def cut_segments(batch: FlowBatch, data: Data, turns: Turns, scale: str) -> Segm
         A batch of flows, what its packets carry, and its turns.
     scale : str
         A key of ``SCALES``, or ``FLOW``.
+    only : ndarray of int64, optional
+        Rows of the turns to cut; all if not given. Not for ``FLOW``.
 
     Returns
     -------
     Segments
         Only segments with downlink data, turn by turn, in order of time.
     """
-    first, last, turn = turns.reply, turns.reply_last, np.arange(len(turns))
+    turn = np.arange(len(turns)) if only is None else only
+    first, last = turns.reply[turn], turns.reply_last[turn]
     if scale == FLOW:
         turn = run_starts(turns.flow)
         first, last = first[turn], last[run_end_mask(turns.flow)]

@@ -13,6 +13,7 @@ from llmflow.arrays import F64, I64, Bool, row_sums
 from llmflow.capture.columns import Columns
 from llmflow.errors import CaptureError, LabelError
 from llmflow.features.extract import SegmentFeatures, extract
+from llmflow.features.segments import cut_segments
 from llmflow.flows.batch import NANOSECOND, FlowOptions
 from llmflow.flows.stream import Assembled, FlowStream
 from llmflow.learn.labels import ConnectionKey, LabelledCapture, connection_key
@@ -122,7 +123,7 @@ def _extract_capture(job: tuple[LabelledCapture, FlowOptions]) -> _Part | str:
                 packets += int(down[flow])
                 span = min(first, int(start[flow])), max(last, int(stop[flow]))
                 rows[number] = (positive, category, packets, *span)
-            features = extract(step.batch, step.data, step.turns)
+            features = extract(cut_segments(step.batch, step.data, step.turns, "turn"))
             connection = of_flow[step.turns.flow]
             known = connection >= 0
             renumber = np.cumsum(known) - 1 + turns_before

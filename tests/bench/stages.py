@@ -56,11 +56,11 @@ def main() -> None:
         data = find_data(batch)
         turns = find_turns(batch, data)
         lap("turns")
-        features = extract(batch, data, turns)
+        replies = cut_segments(batch, data, turns, "turn")
+        features = extract(replies)
         lap("features")
         raw = model.score_turns(features, len(turns))
         lap("scores")
-        replies = cut_segments(batch, data, turns, "turn")
         flows += tabulate(batch, turns, measure(replies), model, raw).flows.num_rows
         lap("tables")
     total = sum(spent.values())

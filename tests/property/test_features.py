@@ -171,7 +171,7 @@ def test_columns_are_the_kernels_in_order(capture: Path) -> None:
 def test_only_segments_with_evidence_are_extracted(capture: Path) -> None:
     """A model is asked about segments of at least eight chunks, of its three scales, no others."""
     for step in FlowStream([str(capture)]).assemble():
-        features = extract(step.batch, step.data, step.turns)
+        features = extract(cut_segments(step.batch, step.data, step.turns, "turn"))
         expected = [
             (scale, segment.turn)
             for scale, name in enumerate(SCALES)

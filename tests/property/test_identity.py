@@ -19,6 +19,7 @@ from llmflow.capture.account import PacketAccount
 from llmflow.capture.columns import TCP, PacketColumns
 from llmflow.capture.reader import read_packets
 from llmflow.features.extract import FEATURES, MODEL_FEATURES, extract
+from llmflow.features.segments import cut_segments
 from llmflow.flows.assemble import FlowAssembler
 from llmflow.flows.batch import FlowBatch
 from llmflow.flows.direction import is_service
@@ -79,7 +80,7 @@ def scores(packets: PacketColumns) -> Scores:
     for batch in batches(packets):
         data = find_data(batch)
         turns = find_turns(batch, data)
-        score = model().score_turns(extract(batch, data, turns), len(turns))
+        score = model().score_turns(extract(cut_segments(batch, data, turns, "turn")), len(turns))
         f = batch.flows
         table: list[NDArray[Any]] = [*f.client, *f.server, f.protocol, f.origin, f.slice_no]
         names: list[Connection] = list(zip(*(column.tolist() for column in table), strict=True))

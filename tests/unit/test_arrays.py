@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from llmflow.arrays import (
     cumulative_max,
+    order_in_rows,
     ragged_index,
     row_quantiles,
     row_sums,
@@ -18,6 +19,7 @@ from llmflow.arrays import (
     run_end_mask,
     run_mask,
     run_starts,
+    sort_in_rows,
 )
 
 NOTHING = np.empty(0, np.int64)
@@ -87,7 +89,8 @@ def test_cumulative_max_is_that_of_each_run(runs: list[list[int]]) -> None:
 def test_row_quantiles_are_numpys(pairs: list[tuple[int, float]], quantiles: list[float]) -> None:
     """Each row's quantiles are those of ``numpy.quantile``; rows without a value are null."""
     rows, values = whole([row for row, _ in pairs]), np.array([value for _, value in pairs])
-    found = row_quantiles(values.astype(np.float64), rows, 8, tuple(quantiles))
+    ordered, counts = values[np.lexsort((values, rows))], np.bincount(rows, minlength=8)
+    found = row_quantiles(ordered.astype(np.float64), counts, tuple(quantiles))
     assert found.shape == (8, len(quantiles))
     for place in range(8):
         mine = values[rows == place]
@@ -98,10 +101,21 @@ def test_row_quantiles_are_numpys(pairs: list[tuple[int, float]], quantiles: lis
             assert np.isnan(found[place]).all()
 
 
+@given(placed_values, st.sampled_from([1, 1 << 30, 1 << 56, 1 << 61]))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_sorting_in_rows(pairs: list[tuple[int, float]], factor: int) -> None:
+    """Sorted by row, value, place: also where the numbers are too large to be packed."""
+    rows = whole([row for row, _ in pairs])
+    values = whole([int(abs(value)) % 4 for _, value in pairs]) * factor
+    order = np.lexsort((values, rows))
+    assert order_in_rows(values, rows).tolist() == order.tolist()
+    assert sort_in_rows(values, rows).tolist() == values[order].tolist()
+
+
 @pytest.mark.parametrize("values", [[5.0], [5.0, 5.0], [1.0, 5.0, 9.0]])
 def test_the_outermost_quantiles_are_least_and_largest(values: list[float]) -> None:
     """No rounding moves the ends: 0 and 1 give the values themselves."""
-    found = row_quantiles(np.array(values), np.zeros(len(values), np.int64), 1, (0.0, 0.5, 1.0))
+    found = row_quantiles(np.array(values), whole([len(values)]), (0.0, 0.5, 1.0))
     assert found.tolist() == [[min(values), 5.0, max(values)]]
 
 
@@ -117,6 +131,8 @@ def test_nothing_gives_nothing() -> None:
     assert row_sums(NOTHING, NOTHING, 0).tolist() == []
     assert row_sums(NOTHING, NOTHING, 2).tolist() == [0, 0]
     assert cumulative_max(NOTHING, NOTHING).tolist() == []
+    assert sort_in_rows(NOTHING, NOTHING).tolist() == []
+    assert order_in_rows(NOTHING, NOTHING).tolist() == []
     empty = np.empty(0)
-    assert row_quantiles(empty, NOTHING, 0, (0.5,)).shape == (0, 1)
-    assert np.isnan(row_quantiles(empty, NOTHING, 2, (0.5,))).all()
+    assert row_quantiles(empty, NOTHING, (0.5,)).shape == (0, 1)
+    assert np.isnan(row_quantiles(empty, whole([0, 0]), (0.5,))).all()

@@ -62,3 +62,14 @@ def test_an_empty_block_has_no_records() -> None:
     """Nothing in, nothing out."""
     offsets, stop = CHAIN.follow(b"", 0, lambda *_: np.empty(0, np.int64))
     assert len(offsets) == stop == 0
+
+
+@given(st.lists(st.integers(0, 1 << 16), max_size=60), st.sampled_from([0, 4, 8]))
+def test_a_length_below_the_header_is_no_record(guesses: list[int], length: int) -> None:
+    """Where the length counts the whole record, it could lead back to itself: no chain does."""
+    chain = Chain("<", 4, 0, 12, 1 << 18)
+    head = struct.pack("<III", 6, 12, 12) * 7
+    block = head + struct.pack("<I", length) * (1 << 15)
+    starts = np.array(sorted({0, *guesses}), np.int64)[1:]
+    offsets, stop = chain.follow(block, 0, lambda *_: starts)
+    assert (offsets.tolist(), stop) == ([12 * number for number in range(7)], len(head))
