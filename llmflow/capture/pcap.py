@@ -22,6 +22,7 @@ from llmflow.errors import CaptureError
 
 USUAL_RECORD = 1 << 18  # libpcap's own limit, where the file header names no larger one
 _HEADER = np.dtype((np.void, 16))  # of a record: seconds, fraction, captured, wire
+_NEAR = 1 << 12  # bytes looked ahead behind a damaged place
 _LIKE_TIME = 3600  # s around the known time in which guessed records lie
 
 # magic number as read little-endian -> (byte order, nanoseconds per tick, bytes of record header,
@@ -91,16 +92,19 @@ class PcapFramer:
         """See :meth:`Framer.feed`."""
         parts: list[Records] = [Records.from_rows([])]
         damage: list[Damage] = []
-        at = 0
+        at, anew = 0, -len(block)  # the chain of records was begun anew at `anew`
         ahead: _Ahead | None = None
         while True:
             if self.lost:
                 at, self.lost = resync.find_pcap(self, block, at, last=last)
                 if self.lost:
                     break
+                anew = at
             run = None if ahead is None else ahead.run(at)
             if run is None:
-                ahead = self._look_ahead(block, at)
+                # In proportion to what has proven sound, so that damage does not make it dear.
+                stop = at + max(4 * (at - anew), _NEAR, self.header + self._captured(block, at))
+                ahead = self._look_ahead(block, at, stop)
                 run = ahead.run(at)
             if run is not None and len(run):
                 parts.append(run)
@@ -118,11 +122,16 @@ class PcapFramer:
             damage.append(Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record"))
         return Records.concat(parts), at, damage
 
-    def _look_ahead(self, block: bytes, at: int) -> _Ahead:
-        """The chain of whole records from ``at`` on, and which of them look strange."""
+    def _captured(self, block: bytes, at: int) -> int:
+        """What the record at ``at`` claims to have captured."""
+        return int.from_bytes(block[at + 8 : at + 12], "little" if self.order == "<" else "big")
+
+    def _look_ahead(self, block: bytes, at: int, stop: int) -> _Ahead:
+        """The chain of whole records from ``at`` to ``stop``, and which of them look strange."""
+        front = memoryview(block)[:stop]
         follow = Chain(self.order, 8, self.header, self.header, self.limit + self.header).follow
-        words = unaligned(block, f"{self.order}u4")
-        offsets, _ = follow(block, at, lambda *where: self._guess(words, at, *where))
+        words = unaligned(front, f"{self.order}u4")
+        offsets, _ = follow(front, at, lambda *where: self._guess(words, at, *where))
         records, strange = self._records(block, offsets)
         return _Ahead(offsets, records, np.flatnonzero(strange))
 
@@ -164,7 +173,7 @@ class PcapFramer:
         """The record at ``at``, strange or cut; none if damaged, None if bytes are missing."""
         if at + self.header > len(block):
             return None
-        captured = int.from_bytes(block[at + 8 : at + 12], "little" if self.order == "<" else "big")
+        captured = self._captured(block, at)
         wrong, wait = self._doubt(block, at, captured, strange=True, last=last)
         if wait:
             return None
