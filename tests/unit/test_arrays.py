@@ -24,6 +24,7 @@ from llmflow.arrays import (
 
 NOTHING = np.empty(0, np.int64)
 rows_of_values = st.lists(st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20))
+rows_of_small_values = st.lists(st.lists(st.integers(-9, 9), min_size=1, max_size=20))
 placed_values = st.lists(
     st.tuples(st.integers(0, 6), st.floats(-1e9, 1e9, allow_nan=False)), max_size=60
 )
@@ -72,10 +73,10 @@ def test_row_sums_count_what_a_mask_marks() -> None:
     assert row_sums(np.array([True, False, True]), whole([1, 1, 1]), 3).tolist() == [0, 2, 0]
 
 
-@given(rows_of_values)
+@given(rows_of_values | rows_of_small_values)
 @settings(max_examples=150, deadline=None, derandomize=True)
 def test_cumulative_max_is_that_of_each_run(runs: list[list[int]]) -> None:
-    """No run sees the values of the one before it, and the input stays as it was."""
+    """No run sees the values of the one before it, however large, and the input stays as it was."""
     values = whole([value for run in runs for value in run])
     starts = whole([sum(map(len, runs[:i])) for i in range(len(runs))])
     given_values = values.copy()
