@@ -56,12 +56,14 @@ class Chain:
     header: int
     limit: int
 
-    def follow(self, block: bytes, start: int, candidates: Candidates) -> tuple[I64, int]:
+    def follow(
+        self, block: bytes | memoryview, start: int, candidates: Candidates
+    ) -> tuple[I64, int]:
         """Find the whole records of a block.
 
         Parameters
         ----------
-        block : bytes
+        block : bytes or memoryview
         start : int
             Offset of the first record: known, not guessed.
         candidates : callable
@@ -77,7 +79,7 @@ class Chain:
         end = len(block)
         sizes = unaligned(block, f"{self.order}u4")
         starts = np.array([start], np.int64)
-        if (end - start) // _STRETCH >= _LEAST_CHAINS:
+        if (end - start) // _STRETCH >= _LEAST_CHAINS and self._fits(sizes, start, end):
             found = candidates(start + _STRETCH, _STRETCH, _WINDOW)
             starts = np.concatenate([starts, found[found >= 0]])
         offsets, owner, stops = self._lockstep(sizes, starts, end)

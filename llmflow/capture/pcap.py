@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from llmflow.capture.records import MAX_RECORD, NANOSECOND, Damage, Records
 from llmflow.errors import CaptureError
 
 USUAL_RECORD = 1 << 18  # libpcap's own limit, where the file header names no larger one
+_NEAR = 1 << 12  # bytes looked ahead behind damage, which often comes in swarms
 _LIKE_TIME = 3600  # s around the known time in which guessed records lie
 
 # magic number as read little-endian -> (byte order, nanoseconds per tick, bytes of record header,
@@ -95,13 +97,14 @@ class PcapFramer:
         parts: list[Records] = [Records.from_rows([])]
         damage: list[Damage] = []
         at, usual = 0, _Usual(np.empty(0, np.int64), np.empty(0, np.int64))
+        reach = len(block)
         while True:
             if self.lost:
                 at, self.lost = resync.find_pcap(self, block, at, last=last)
                 if self.lost:
                     break
             if not usual.holds(at):
-                usual = self._look_ahead(block, at)
+                usual, reach = self._look_ahead(block, at, reach), len(block)
             rows = usual.run(at)
             if len(rows):
                 parts.append(self._records(block, rows))
@@ -110,16 +113,24 @@ class PcapFramer:
                 break
             else:
                 at = at + 1 if self.lost else int(parts[-1].offset[-1] + parts[-1].captured[-1])
+                reach = _NEAR if self.lost else len(block)
         if last and not self.lost and at < len(block):
             damage.append(Damage(TRUNCATED_CAPTURE, at, "the file ends inside a record"))
         return Records.concat(parts), at, damage
 
-    def _look_ahead(self, block: bytes, at: int) -> _Usual:
-        """The chain of whole records from ``at`` on, and which of them look strange."""
+    def _look_ahead(self, block: bytes, at: int, reach: int) -> _Usual:
+        """The chain of whole records from ``at`` on, and which of them look strange.
+
+        It may end after ``reach`` bytes.
+        """
         follow = Chain(self.order, 8, self.header, self.header, self.limit + self.header).follow
-        words = unaligned(block, f"{self.order}u4")
-        offsets, _ = follow(block, at, lambda *where: self._guess(words, at, *where))
-        if not len(offsets):
+        for end in (at + reach, len(block)):  # a record may be longer than the reach
+            part = memoryview(block)[:end]
+            words = unaligned(part, f"{self.order}u4")
+            offsets, _ = follow(part, at, partial(self._guess, words, at))
+            if len(offsets):
+                break
+        else:
             return _Usual(offsets, offsets)
         seconds = words[offsets].astype(np.int64)
         before = np.concatenate(

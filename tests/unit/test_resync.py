@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmflow.capture.account import DAMAGED_RECORD, PacketAccount
+from llmflow.capture.chains import Chain
 from llmflow.capture.columns import UDP, PacketColumns
 from llmflow.capture.reader import read_packets, read_records
 from llmflow.errors import CaptureError
@@ -147,6 +149,26 @@ def test_missing_bytes_are_one_damaged_place(
     assert account.skipped.total() == 1
     assert 25 <= len(found) < 40
     assert found[-1] == frames(40)[-1]
+
+
+def test_a_swarm_of_damaged_places_takes_time_in_proportion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chains are not begun all over the block again behind each damaged place."""
+    chains: list[int] = []
+    lockstep = Chain._lockstep
+
+    def counted(*given: Any) -> Any:
+        chains.append(len(given[2]))
+        return lockstep(*given)
+
+    monkeypatch.setattr(Chain, "_lockstep", counted)
+    bad = struct.pack("<IIII", START // SECOND, 0, 0xFFFFFFFF, 1)
+    few = pcap(frames())[24:] + bad
+    _, account = read(write(tmp_path, pcap([]) + few * 1000))
+    assert account.packets == (COUNT + 1) * 1000
+    assert account.places == 1000
+    assert sum(chains) < 5 * 1000
 
 
 def test_garbage_ends(tmp_path: Path) -> None:
