@@ -63,7 +63,7 @@ def programs(folder: str) -> dict[str, list[str]]:
         sys.stderr.write("NFStream is not installed (extra `bench`): skipped\n")
     if shutil.which("tcpdump"):
         found["tcpdump, copy (`-w /dev/null`)"] = ["tcpdump", "-w", "/dev/null", "-r"]
-        # -S: without it tcpdump keeps a table of connections, slow where there are many.
+        # -S: absolute sequence numbers, which need no table of connections.
         show = 'exec tcpdump -nnS -r "$0" > /dev/null'
         found["tcpdump, text (`-nnS > /dev/null`)"] = ["sh", "-c", show]
     else:
