@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CAPTURE ?= pcaps/mixed.pcap
+MADE := $(or $(TMPDIR),/tmp)/llmflow-bench
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help demo test check format bench captures docs model wheel clean
 
 help: ## Show the targets
@@ -36,8 +38,21 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## Measure CPU time per stage and peak memory (CAPTURE=...)
-	$(BIN)/python tests/bench/stages.py $(CAPTURE)
+bench: $(VENV)/.dev ## Compare CPU time and memory with other readers (CAPTURE=..., or CORPUS=path)
+ifdef CORPUS
+bench: $(MADE)/1M.pcap $(MADE)/10M.pcap
+	$(BIN)/python tests/bench/compare.py --rounds 3 $(MADE)/1M.pcap
+	$(BIN)/python tests/bench/compare.py --rounds 1 $(MADE)/10M.pcap
+else
+	$(BIN)/python tests/bench/compare.py $(CAPTURE)
+endif
+
+# Packets, bytes kept of each (0: all), seconds, seed; the generator lies beside the corpus.
+$(MADE)/1M.pcap: KIND := 1000000 0 300 1
+$(MADE)/10M.pcap: KIND := 10000000 96 300 2
+$(MADE)/%.pcap: | $(VENV)/.dev
+	mkdir -p $(MADE)
+	$(BIN)/python $(CORPUS)/../bench/make_capture.py $(CORPUS)/background $@ $(KIND)
 
 captures: $(VENV)/.dev ## Make the captures of pcaps/ again
 	$(BIN)/llmflow synth -o pcaps

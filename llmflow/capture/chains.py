@@ -73,7 +73,7 @@ class Chain:
 
         Parameters
         ----------
-        block : bytes
+        block : bytes or memoryview
         start : int
             Offset of the first record: known, not guessed.
         candidates : callable
@@ -89,7 +89,7 @@ class Chain:
         end = len(block)
         sizes = unaligned(block, f"{self.order}u4")
         starts = np.array([start], np.int64)
-        if (end - start) // _STRETCH >= _LEAST_CHAINS:
+        if (end - start) // _STRETCH >= _LEAST_CHAINS and self._size(sizes, start, end):
             found = candidates(start + _STRETCH, _STRETCH, _WINDOW)
             starts = np.concatenate([starts, found[found >= 0]])
         offsets, owner, stops = self._lockstep(sizes, starts, end)

@@ -22,7 +22,7 @@ from llmflow.errors import CaptureError
 
 USUAL_RECORD = 1 << 18  # libpcap's own limit, where the file header names no larger one
 _HEADER = np.dtype((np.void, 16))  # of a record: seconds, fraction, captured, wire
-_NEAR = 1 << 12  # bytes looked ahead behind a damaged place
+_NEAR = 1 << 12  # bytes looked ahead behind damage, which often comes in swarms
 _LIKE_TIME = 3600  # s around the known time in which guessed records lie
 
 # magic number as read little-endian -> (byte order, nanoseconds per tick, bytes of record header,

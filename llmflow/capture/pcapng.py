@@ -28,6 +28,7 @@ _LONGEST = MAX_RECORD + 64  # a packet, its block's fields and some options
 _SHORTEST = 32  # an enhanced packet block around nothing; what is shorter is taken alone
 _FEW = 32  # blocks; fewer are sooner read one by one
 _NEAR = 1 << 12  # bytes behind a damaged place that are read block by block
+MOST_INTERFACES = 1 << 14  # of a section; a small compressed file could name millions
 
 
 @dataclass(slots=True)
@@ -213,9 +214,12 @@ class PcapngFramer:
         if kind == _SECTION:
             self.ports = []
         elif kind == _INTERFACE:
+            if len(self.ports) == MOST_INTERFACES:
+                raise ValueError(f"a section of more than {MOST_INTERFACES} interfaces")
             self.ports.append(None)  # a damaged one keeps its number
             self.ports[-1] = port = Interface.parse(self.order, block, body, stop)
-            self.names[port.name] = None
+            if len(self.names) < MOST_INTERFACES:
+                self.names[port.name] = None
         elif kind in (_ENHANCED_PACKET, _OBSOLETE_PACKET):
             layout = "IIIII" if kind == _ENHANCED_PACKET else "HHIIII"
             number, *_drops, high, low, captured, wire = struct.unpack_from(

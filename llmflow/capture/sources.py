@@ -21,6 +21,8 @@ from llmflow.errors import CaptureError
 
 STDIN = "-"
 HEAD = 1 << 16  # bytes looked at to know a format
+_STEP = 1 << 14  # bytes unpacked at once
+_XZ_MEMORY = 1 << 28  # `xz -9` takes 65 MiB; a header may ask for 4 GiB
 
 _MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -29,6 +31,10 @@ _MAGIC = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
 }
+
+
+# What unpackers raise where a stream is damaged or cut; bz2 and Arrow an OSError without a number.
+_DAMAGE = (EOFError, zlib.error, lzma.LZMAError, ValueError, OSError)
 
 
 class BrokenSourceError(Exception):
@@ -62,6 +68,64 @@ class _Counted(io.RawIOBase):
         return len(data)
 
 
+class _Xz:
+    """The streams of an xz file, with the limit on memory that ``lzma.LZMAFile`` does not have."""
+
+    def __init__(self, raw: _Counted) -> None:
+        self._raw = raw
+        self._unpacker = self._new()
+
+    @staticmethod
+    def _new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        """Some unpacked bytes; none at the end."""
+        data = b""
+        while not data:
+            if self._unpacker.eof:  # zeros may stand between streams
+                rest = self._unpacker.unused_data.lstrip(b"\0")
+                while not rest and (piece := self._raw.read(_STEP)):
+                    rest = piece.lstrip(b"\0")
+                if not rest:
+                    return b""
+                self._unpacker = self._new()
+            else:
+                rest = self._raw.read(_STEP) if self._unpacker.needs_input else b""
+                if self._unpacker.needs_input and not rest:
+                    raise EOFError("Compressed file ended before the end-of-stream marker")
+            data = self._unpacker.decompress(rest, size)
+        return data
+
+
+class _Steps:
+    """A compressed stream, always unpacked in steps of one size.
+
+    So a damaged place costs the same few bytes in front of it, however much is asked for at once.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._ahead = stream, bytearray()
+        self._error: Exception | None = None
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end."""
+        while len(self._ahead) < size and self._error is None:
+            try:
+                piece = self._stream.read(_STEP)
+            except _DAMAGE as error:
+                self._error = error
+            else:
+                if not piece:
+                    break
+                self._ahead += piece
+        if self._error and not self._ahead:
+            raise self._error
+        data = bytes(self._ahead[:size])
+        del self._ahead[:size]
+        return data
+
+
 @dataclass(slots=True)
 class Source:
     """One opened input.
@@ -89,12 +153,11 @@ class Source:
         """
         try:
             return self._stream.read(size)
-        except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
-            raise BrokenSourceError(str(error).rstrip(".")) from None
-        except OSError as error:
-            if error.errno is None:  # bz2 and Arrow speak of damage so
-                raise BrokenSourceError(str(error).splitlines()[0]) from None
-            raise CaptureError(f"cannot be read on ({error.strerror})", where=self.name) from None
+        except _DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                message = f"cannot be read on ({error.strerror})"
+                raise CaptureError(message, where=self.name) from None
+            raise BrokenSourceError(str(error).partition("\n")[0].rstrip(".")) from None
 
     def progress(self) -> int:
         """Bytes of the input, as it lies there, taken since the last call."""
@@ -108,7 +171,7 @@ def _unpacked(kind: str, raw: _Counted) -> BinaryIO:
     if kind == "bz2":
         return cast(BinaryIO, bz2.BZ2File(io.BufferedReader(raw)))
     if kind == "xz":
-        return cast(BinaryIO, lzma.LZMAFile(io.BufferedReader(raw)))
+        return cast(BinaryIO, _Xz(raw))
     import pyarrow as pa  # noqa: PLC0415 - only these formats need it
 
     return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(raw, "r"), kind))
@@ -147,5 +210,5 @@ def open_source(path: str | Path, stack: contextlib.ExitStack) -> Source:
     raw = _Counted(head, stream)
     for magic, kind in _MAGIC.items():
         if head.startswith(magic):
-            return Source(name, raw, _unpacked(kind, raw))
+            return Source(name, raw, cast(BinaryIO, _Steps(_unpacked(kind, raw))))
     return Source(name, raw, cast(BinaryIO, raw))

@@ -1,12 +1,9 @@
-"""CPU time of each stage and peak memory of the line on one capture: `make bench CAPTURE=…`.
-
-Shares of one run can be compared; seconds of different runs on a shared machine cannot.
-"""
+"""CPU seconds of each stage of `classify` on one capture, in one process: `stages.py CAPTURE`."""
 
 from __future__ import annotations
 
-import resource
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 
@@ -20,15 +17,16 @@ from llmflow.flows.batch import FlowBatch
 from llmflow.flows.turns import find_data, find_turns
 from llmflow.learn.model import load_model
 from llmflow.quality.experience import measure
-from llmflow.report.tables import tabulate
+from llmflow.report.tables import FLOW_SCHEMA, tabulate
+from llmflow.report.writers import open_table
 
-_STAGES = ("read and decode", "assemble", "turns", "features", "scores", "tables")
+_STAGES = ("start", "read and decode", "assemble", "turns", "features", "scores", "tables", "write")
 
 
 def main() -> None:
     """Run the line once and print where the CPU time went."""
     spent = dict.fromkeys(_STAGES, 0.0)
-    clock = time.process_time()
+    clock = 0.0
 
     def lap(stage: str) -> None:
         nonlocal clock
@@ -49,8 +47,9 @@ def main() -> None:
         lap("read and decode")
         yield from assembler.finish()
 
-    account, model, flows = PacketAccount(), load_model(), 0
-    clock = time.process_time()
+    account, model = PacketAccount(), load_model()
+    writer = open_table(tempfile.TemporaryFile(), "parquet", FLOW_SCHEMA)  # noqa: SIM115
+    lap("start")
     for batch in batches():
         lap("assemble")
         data = find_data(batch)
@@ -61,15 +60,14 @@ def main() -> None:
         lap("features")
         raw = model.score_turns(features, len(turns))
         lap("scores")
-        flows += tabulate(batch, turns, measure(replies), model, raw).flows.num_rows
+        results = tabulate(batch, turns, measure(replies), model, raw)
         lap("tables")
-    total = sum(spent.values())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(f"{account.packets} packets, {flows} flows, peak {peak:.0f} MB\n")
-    for stage, seconds in [*spent.items(), ("all", total)]:
-        rate = account.packets / seconds / 1e6 if seconds else 0.0
-        share = 100 * seconds / total
-        sys.stdout.write(f"{stage:16} {seconds:8.3f} s {share:6.1f} % {rate:8.3f} Mpps\n")
+        writer.write(results.flows)
+        lap("write")
+    writer.close({})
+    lap("write")
+    for stage, seconds in spent.items():
+        sys.stdout.write(f"{stage}\t{seconds:.3f}\n")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from llmflow.capture import dpkt_lane, lanes, numpy_lane
 from llmflow.capture.dpkt_lane import Tunnels
 from llmflow.capture.framing import open_framer
 from llmflow.capture.records import Records
+from tests.hostile import FRAMES
 
 PCAPS = sorted((Path(__file__).parents[2] / "pcaps").glob("*.pcap"))
 MODES: tuple[Tunnels, ...] = ("inner", "outer")
@@ -66,6 +67,26 @@ def test_lanes_agree_on_mutated_headers(
         cut = np.minimum(records.captured, snaplen)
         records = Records(records.offset, cut, records.wire, records.time, records.link)
     assert_same(bytes(changed), records)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(FRAMES),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=6),
+    st.integers(0, 300),
+)
+def test_lanes_agree_on_every_link_type_and_tunnel(
+    framed: tuple[int, bytes], changes: list[tuple[int, int]], cut: int
+) -> None:
+    """Whole, with other bytes in any of the headers, and cut by a snaplen or by nature."""
+    link, frame = framed
+    changed = bytearray(frame)
+    for place, value in changes:
+        changed[place % len(frame)] = value
+    kept, size = min(cut, len(frame)), len(frame)
+    rows = [(0, size, size, 0, link), (size, size, size, 1, link)]
+    rows += [(size, kept, size, 2, link), (size, kept, kept, 3, link)]
+    assert_same(frame + bytes(changed), Records.from_rows(rows))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -17,7 +17,7 @@ from llmflow.capture import chains, pcapng
 from llmflow.capture.interfaces import Table
 from llmflow.capture.pcapng import PcapngFramer
 from tests.builders import block, enhanced, interface, obsolete, section, simple
-from tests.unit.test_resync import EDITS, mutate
+from tests.hostile import EDITS, mutate
 
 Build = Callable[[str], bytes]  # byte order -> blocks
 

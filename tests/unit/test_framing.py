@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from llmflow.capture.account import DAMAGED_RECORD, TRUNCATED_CAPTURE
 from llmflow.capture.framing import open_framer
+from llmflow.capture.pcapng import MOST_INTERFACES
 from llmflow.capture.records import NO_TIME, Damage, Framer, Records
 from llmflow.errors import CaptureError
 from tests.builders import (
@@ -362,3 +363,12 @@ def test_a_damaged_interface_keeps_its_number() -> None:
     out, damage = whole(data + enhanced(1, b"eth", port=0) + enhanced(2, b"raw", port=1))
     assert [(captured, link) for _, captured, _, link in out] == [(b"raw", 101)]
     assert len(damage) == 2
+
+
+def test_interfaces_without_end_are_damage() -> None:
+    """Interface blocks pack a thousandfold, so what is kept of them has a limit."""
+    more = 3
+    found, data = framer(section() + interface() * (MOST_INTERFACES + more))
+    _, used, damage = found.feed(data, last=True)
+    assert used == len(data)
+    assert [place.reason for place in damage] == [DAMAGED_RECORD] * more

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmflow.capture.account import DAMAGED_RECORD, PacketAccount
+from llmflow.capture.chains import Chain
 from llmflow.capture.columns import UDP, PacketColumns
 from llmflow.capture.reader import read_packets, read_records
 from llmflow.errors import CaptureError
@@ -30,6 +32,7 @@ from tests.builders import (
     tcp,
     udp,
 )
+from tests.hostile import EDITS, Edit, mutate
 
 FRAME = ethernet(ipv4(udp(bytes(12), sport=4000, dport=53), protocol=UDP))
 COUNT = 12
@@ -148,6 +151,26 @@ def test_missing_bytes_are_one_damaged_place(
     assert found[-1] == frames(40)[-1]
 
 
+def test_a_swarm_of_damaged_places_takes_time_in_proportion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chains are not begun all over the block again behind each damaged place."""
+    chains: list[int] = []
+    lockstep = Chain._lockstep
+
+    def counted(*given: Any) -> Any:
+        chains.append(len(given[2]))
+        return lockstep(*given)
+
+    monkeypatch.setattr(Chain, "_lockstep", counted)
+    bad = struct.pack("<IIII", START // SECOND, 0, 0xFFFFFFFF, 1)
+    few = pcap(frames())[24:] + bad
+    _, account = read(write(tmp_path, pcap([]) + few * 1000))
+    assert account.packets == (COUNT + 1) * 1000
+    assert account.places == 1000
+    assert sum(chains) < 5 * 1000
+
+
 def test_garbage_ends(tmp_path: Path) -> None:
     """Nothing that proves itself behind the damage: the rest is given up, quickly."""
     junk = np.random.default_rng(1).integers(0, 256, 1 << 20, np.uint8).tobytes()
@@ -179,33 +202,6 @@ BASES = (
     + block(5, b"1234", order=">"),
     builders.pcap([(START + n, frame) for n, frame in enumerate(MIXED)], nano=True, snaplen=60),
 )
-EDITS = st.lists(
-    st.tuples(
-        st.floats(0, 1, exclude_max=True),
-        st.sampled_from(["set", "flip", "delete", "insert", "zero", "end"]),
-        st.integers(0, 255),
-    ),
-    max_size=6,
-)
-
-
-def mutate(data: bytes, edits: list[tuple[float, str, int]], first: int = 0) -> bytes:
-    """A capture with bytes changed, taken out or put in from ``first`` on, or its end cut off."""
-    for place, what, value in edits:
-        at = first + int(place * max(len(data) - first, 0))
-        if what == "set":
-            data = data[:at] + bytes([value]) + data[at + 1 :]
-        elif what == "flip":
-            data = data[:at] + bytes(byte ^ value for byte in data[at : at + 1]) + data[at + 1 :]
-        elif what == "delete":
-            data = data[:at] + data[at + value :]
-        elif what == "insert":
-            data = data[:at] + bytes([value]) * value + data[at:]
-        elif what == "end":
-            data = data[:at]
-        else:
-            data = data[:at] + bytes(value) + data[at + value :]
-    return data
 
 
 @settings(max_examples=600, deadline=None)
@@ -218,7 +214,7 @@ def mutate(data: bytes, edits: list[tuple[float, str, int]], first: int = 0) -> 
 def test_damage_never_breaks_the_account_and_blocks_change_nothing(
     tmp_path_factory: pytest.TempPathFactory,
     base: bytes,
-    edits: list[tuple[float, str, int]],
+    edits: list[Edit],
     first: int,
     block_bytes: int,
 ) -> None:
@@ -247,7 +243,7 @@ def test_damage_never_breaks_the_account_and_blocks_change_nothing(
 @settings(max_examples=25, deadline=None)
 @given(edits=EDITS.map(lambda edits: [edit for edit in edits if edit[1] != "end"]))
 def test_real_traffic_survives_damage(
-    tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[float, str, int]]
+    tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[Edit]
 ) -> None:
     """A few wrong bytes in a capture of the project cost a few packets, not the capture."""
     data = (Path(__file__).parents[2] / "pcaps" / f"{name}.pcap").read_bytes()[:60_000]

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import lzma
-from collections.abc import Callable
+import struct
+import zlib
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from llmflow.capture.account import TRUNCATED_CAPTURE, PacketAccount
 from llmflow.capture.reader import read_packets
 from llmflow.errors import CaptureError
+from tests.hostile import PACK
 
 CAPTURE = Path(__file__).parents[2] / "pcaps" / "mixed.pcap"
 PLAIN = CAPTURE.read_bytes()
-
-
-def arrow(kind: str) -> Callable[[bytes], bytes]:
-    def pack(data: bytes) -> bytes:
-        sink = pa.BufferOutputStream()
-        with pa.CompressedOutputStream(sink, kind) as stream:
-            stream.write(data)
-        packed: bytes = sink.getvalue().to_pybytes()
-        return packed
-
-    return pack
-
-
-PACK: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "gzip members": lambda data: gzip.compress(data[:99_999]) + gzip.compress(data[99_999:]),
-    "bz2": bz2.compress,
-    "xz": lzma.compress,
-    "zstd": arrow("zstd"),
-    "lz4": arrow("lz4"),
-}
 
 
 def times(path: Path, account: PacketAccount | None = None, block: int = 70_000) -> list[int]:
@@ -77,6 +56,50 @@ def test_a_cut_stream_keeps_what_it_held(kind: str, tmp_path: Path) -> None:
     assert account.skipped[TRUNCATED_CAPTURE] >= 1
     assert "cannot be unpacked on" in account.notes[0]
     assert account.packets == account.ip_packets + sum(account.skipped.values())
+
+
+@pytest.mark.parametrize("kind", PACK)
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_damaged_stream_gives_the_same_whatever_is_read_at_once(
+    kind: str, cut: bool, tmp_path: Path
+) -> None:
+    """Only what stands just in front of the damage is lost, not all of the block asked for."""
+    plain = (
+        PLAIN * 3 if kind == "bz2" else PLAIN
+    )  # nothing of a bzip2 block of 900 kB cut comes out
+    packed = PACK[kind](plain)
+    place = len(packed) * 9 // 10
+    path = tmp_path / "damaged"
+    path.write_bytes(packed[:place] + (b"" if cut else bytes(8) + packed[place + 8 :]))
+    results = []
+    for block in (1000, 70_000, 4 << 20):
+        account = PacketAccount()
+        results.append((times(path, account, block), account))
+    assert results[0] == results[1] == results[2]
+    assert len(results[0][0]) > len(EXPECTED) * 3 // 4
+
+
+def test_xz_streams_may_follow_each_other_with_zeros_between(tmp_path: Path) -> None:
+    """As `cat a.xz b.xz` and block devices leave them; anything else behind is damage."""
+    path = tmp_path / "padded"
+    whole = lzma.compress(PLAIN[:99_999]) + bytes(100_000) + lzma.compress(PLAIN[99_999:])
+    for tail, places in ((b"", 0), (bytes(8), 0), (b"junk", 1)):
+        path.write_bytes(whole + tail)
+        account = PacketAccount()
+        assert times(path, account) == EXPECTED
+        assert account.places == places
+
+
+def test_an_xz_header_cannot_ask_for_gigabytes(tmp_path: Path) -> None:
+    """The dictionary that a header claims takes memory as it fills: 4 GiB in a file of 100 kB."""
+    packed = bytearray(lzma.compress(PLAIN, check=lzma.CHECK_NONE))
+    end = 12 + (packed[12] + 1) * 4  # of the block header, whose last 4 bytes are its checksum
+    packed[packed.index(b"\x21\x01", 12, end) + 2] = 40  # LZMA2, one byte: 4 GiB - 1
+    packed[end - 4 : end] = struct.pack("<I", zlib.crc32(packed[12 : end - 4]))
+    path = tmp_path / "huge"
+    path.write_bytes(packed)
+    with pytest.raises(CaptureError, match=r"cannot be unpacked \(Memory usage limit exceeded\)"):
+        times(path)
 
 
 @pytest.mark.parametrize("kind", PACK)
