@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,14 @@ from llmflow.cli.options import (
     run_metadata,
     take_flow_options,
     tunnel_option,
+    workers_option,
 )
 
 if TYPE_CHECKING:
     from llmflow.capture.dpkt_lane import Tunnels
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import Model
+    from llmflow.report.tables import Results
 
 
 @click.command()
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
               help="Folder of a trained model instead of the shipped one.")  # fmt: skip
 @tunnel_option
 @flow_options
+@workers_option
 def command(
     captures: tuple[str, ...],
     output: str | None,
@@ -43,6 +47,7 @@ def command(
     limit: int,
     model_path: Path | None,
     tunnels: Tunnels,
+    workers: int,
     **given: Any,  # noqa: ANN401
 ) -> None:
     """Label the flows of CAPTURE... (pcap or pcapng; - is standard input).
@@ -52,6 +57,7 @@ def command(
 
     Exit code 3 says that some input was damaged or of an unknown kind; the rest is written.
     """
+    from llmflow.engine.line import classify
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import load_model
     from llmflow.report.writers import format_of
@@ -65,30 +71,37 @@ def command(
     model = load_model(model_path)
     with reading_progress(captures) as progress:
         stream = FlowStream(captures, options, tunnels, progress=progress)
+        labelled = classify(stream, model, workers)
         if form == "table":
-            _show(stream, model, limit)
+            _show(labelled, limit)
         else:
-            _write(stream, model, output, form, turns=turns)
-    finish(stream.account)
+            _write(labelled, stream, model, output, form, turns=turns)
+    finish(stream.account, stream.closed_early)
 
 
-def _show(stream: FlowStream, model: Model, limit: int) -> None:
-    from llmflow.engine.line import classify
+def _show(labelled: Iterator[Results], limit: int) -> None:
     from llmflow.report.terminal import Summary
 
     summary = Summary(limit)
-    for results in classify(stream, model):
+    for results in labelled:
         summary.add(results.flows)
     summary.print()
 
 
-def _write(stream: FlowStream, model: Model, output: str | None, form: str, *, turns: bool) -> None:
-    from llmflow.engine.line import classify
+def _write(
+    labelled: Iterator[Results],
+    stream: FlowStream,
+    model: Model,
+    output: str | None,
+    form: str,
+    *,
+    turns: bool,
+) -> None:
     from llmflow.report.tables import FLOW_SCHEMA, TURN_SCHEMA
     from llmflow.report.writers import open_output, open_table
 
     with open_output(output, stream.captures) as sink:
         writer = open_table(sink, form, TURN_SCHEMA if turns else FLOW_SCHEMA)
-        for results in classify(stream, model):
+        for results in labelled:
             writer.write(results.turns if turns else results.flows)
         writer.close(run_metadata(stream, model=model.model_id))

@@ -65,7 +65,7 @@ def command(
         for step in stream.assemble():
             writer.write(feature_table(step.batch, step.data, step.turns, level))
         writer.close(run_metadata(stream))
-    finish(stream.account)
+    finish(stream.account, stream.closed_early)
 
 
 def _list() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, fields
@@ -48,6 +50,26 @@ class Finite(click.FloatRange):
         return number
 
 
+class Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4 only
+    """Bytes, with K, M or G behind the number: powers of 1,024."""
+
+    name = "size"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401 - as click has it
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> int:
+        """Refuse what is no size, or none that any machine has."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d{1,15})([KMG]?)", str(value).strip(), re.ASCII | re.IGNORECASE)
+        if not found:
+            self.fail(f"{value!r} is no size; write it like 600M or 4G", param, ctx)
+        return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+
+
 def captures_argument(command: F) -> F:
     """CAPTURE…: files, or - for standard input."""
     return click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)(command)
@@ -70,7 +92,13 @@ def flow_options(command: F) -> F:
             show_default=True,
             help=text,
         )(command)
-    return command
+    return click.option(
+        "--memory",
+        type=Size(),
+        default="4G",
+        show_default=True,
+        help="Memory to stay below; the flows that began first are closed early for it.",
+    )(command)
 
 
 def tunnel_option(command: F) -> F:
@@ -81,6 +109,17 @@ def tunnel_option(command: F) -> F:
         default="inner",
         show_default=True,
         help="Flows of the innermost IP packets that can be decoded, or of the outermost.",
+    )(command)
+
+
+def workers_option(command: F) -> F:
+    """--workers."""
+    return click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        show_default="all cores",
+        help="Processes at work on a large input; does not change results.",
     )(command)
 
 
@@ -160,8 +199,12 @@ def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def finish(account: PacketAccount) -> None:
+def finish(account: PacketAccount, closed_early: int = 0) -> None:
     """Say what was not decoded; end with exit code 3 if anything was damaged."""
+    if closed_early:
+        click.echo(
+            f"llmflow: {closed_early} flows were closed early to stay below --memory", err=True
+        )
     for note in account.notes[:_NOTES]:
         click.echo(f"llmflow: {note}", err=True)
     if account.places > _NOTES:

@@ -24,6 +24,7 @@ from llmflow.arrays import (
     U64,
     Bool,
     ragged_index,
+    row_sums,
     run_counts,
     run_end_mask,
     run_mask,
@@ -66,11 +67,18 @@ class FlowAssembler:
     ----------
     options : FlowOptions
     hold : int
-        New packets to gather before flows are looked for; changes speed and memory only.
+        New packets to gather before flows are looked for; changes speed and memory, and which
+        flows are closed where memory is scarce.
+
+    Attributes
+    ----------
+    closed_early : int
+        Flows closed so far for lack of memory.
     """
 
     options: FlowOptions = field(default_factory=FlowOptions)
     hold: int = 1 << 18
+    closed_early: int = 0
     _kept: Waiting | None = None  # what earlier rounds left
     _resumed: _Resumed = field(default_factory=_Resumed.empty)
     _keys: KeyTable = field(default_factory=KeyTable.empty)
@@ -84,11 +92,23 @@ class FlowAssembler:
             if steps_back:
                 yield from self._round(last=True)
                 self._clock = int(part.time[0])
-            self._clock = max(self._clock, int(part.time.max()))
-            self._fresh.append(wait(part))
-            self._new += len(part)
-        if self._new >= max(self.hold, 0 if self._kept is None else len(self._kept) // 2):
-            yield from self._round(last=False)
+            # Rounds begin at the same packets wherever the input was cut.
+            at = 0
+            while at < len(part):
+                room = self._patience() - self._new
+                some = part.take(slice(at, at + room))
+                self._clock = max(self._clock, int(some.time.max()))
+                self._fresh.append(wait(some))
+                self._new += len(some)
+                at += len(some)
+                if len(some) == room:
+                    yield from self._round(last=False)
+
+    def _patience(self) -> int:
+        """New packets to gather before the next round."""
+        most, kept = self.options.most_packets, 0 if self._kept is None else len(self._kept)
+        # Where memory is scarce, at most two thirds of it are kept; see _scarce.
+        return max(1, min(max(self.hold, kept // 2), most // 3, most - kept))
 
     def finish(self) -> Iterator[FlowBatch]:
         """Yield the flows that the end of the capture cut off."""
@@ -130,6 +150,7 @@ class FlowAssembler:
             return
         rows = _in_order(parts)
         slices = _cut(rows, self._keys, self._resumed, self.options, self._clock, last=last)
+        self.closed_early += int((slices.reason == EndReason.LACK_OF_RESOURCES).sum())
         self._kept, self._resumed = _hold_back(rows, slices)
         table = self._keys
         self._keys = table.keep(self._kept.key[run_mask(self._kept.key)])
@@ -238,6 +259,14 @@ def _cut(
     cut_off = (ended > clock) & final & (reason != EndReason.END_OF_FLOW)
     reason[cut_off] = EndReason.FORCED
 
+    leaves, alive = known | last, (over >= watermark) & (not last)
+    scarce = _scarce(sizes * ~leaves, flow, origin, options.most_packets)
+    lack = scarce[flow] & ~leaves
+    reason[lack & final] = EndReason.LACK_OF_RESOURCES
+    ended[lack] = watermark
+    leaves |= lack
+    alive &= ~scarce
+
     # Who began it: decided in the flow's first slice, inherited by the others.
     key_row = keys.find(flow_key)
     ports = keys.a_port[key_row[flow]], keys.b_port[key_row[flow]]
@@ -256,12 +285,23 @@ def _cut(
         number,
         ended,
         reason,
-        leaves=known | last,
-        alive=((over >= watermark) & (not last))[flow],
+        leaves=leaves,
+        alive=alive[flow],
         showed_end=closings[first + sizes] > closings[flow_first[flow]],
         client_is_a=client_is_a[flow],
         basis=basis[flow],
     )
+
+
+def _scarce(held: I64, flow: I64, origin: I64, most: int) -> Bool:
+    """The flows to close because too many packets are held: those that began first."""
+    closed = np.zeros(len(origin), np.bool_)
+    total = int(held.sum())
+    if total > 2 * most // 3:
+        oldest = np.argsort(origin, kind="stable")
+        freed = np.cumsum(row_sums(held, flow, len(origin))[oldest])
+        closed[oldest[: 1 + int(np.searchsorted(freed, total - most // 3))]] = True
+    return closed
 
 
 def _hold_back(rows: Waiting, slices: _Slices) -> tuple[Waiting, _Resumed]:

@@ -10,17 +10,22 @@ from llmflow.flows.keys import Endpoint, Paired, choose
 
 NANOSECOND = 1_000_000_000
 
+# Memory in bytes, as measured (docs/performance.md): of the process without any packet in waiting,
+# with one batch of finished flows at work; and per packet in waiting, while they are sorted.
+_FIXED, _PER_PACKET = 260 << 20, 96
+_LEAST_HELD = 1 << 18
+
 
 class EndReason:
     """IPFIX flowEndReason (information element 136, RFC 5102)."""
 
-    IDLE, ACTIVE, END_OF_FLOW, FORCED = 1, 2, 3, 4
-    NAMES = ("", "idle", "active", "end-of-flow", "forced")
+    IDLE, ACTIVE, END_OF_FLOW, FORCED, LACK_OF_RESOURCES = 1, 2, 3, 4, 5
+    NAMES = ("", "idle", "active", "end-of-flow", "forced", "lack-of-resources")
 
 
 @dataclass(frozen=True, slots=True)
 class FlowOptions:
-    """When flows end. All times in seconds.
+    """When flows end: times in seconds, and what may be held of flows that have not ended.
 
     Parameters
     ----------
@@ -32,12 +37,21 @@ class FlowOptions:
         Silence after which a flow that showed FIN or RST has ended.
     reorder : float
         How late a packet may be behind the newest one.
+    memory : int
+        Bytes that the process may take. Where the packets of open flows would need more, the flows
+        that began first are closed (``LACK_OF_RESOURCES``).
     """
 
     idle_timeout: float = 120.0
     active_timeout: float = 1800.0
     closed_timeout: float = 10.0
     reorder: float = 10.0
+    memory: int = 4 << 30
+
+    @property
+    def most_packets(self) -> int:
+        """Packets that may be held, new ones included."""
+        return max(_LEAST_HELD, (self.memory - _FIXED) // _PER_PACKET)
 
     def ns(self, name: str) -> int:
         """One of the times, in nanoseconds."""

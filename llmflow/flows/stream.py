@@ -42,6 +42,8 @@ class FlowStream:
     ----------
     account : PacketAccount
         What became of every packet; complete when an iteration has ended.
+    closed_early : int
+        Flows closed for lack of memory, likewise.
     """
 
     captures: Sequence[str]
@@ -50,6 +52,7 @@ class FlowStream:
     block_bytes: int = BLOCK_BYTES
     progress: Progress = lambda _: None
     account: PacketAccount = field(default_factory=PacketAccount)
+    closed_early: int = 0
     _times: hashlib.blake2b = field(default_factory=hashlib.blake2b)
     _sizes: hashlib.blake2b = field(default_factory=hashlib.blake2b)
 
@@ -63,6 +66,10 @@ class FlowStream:
         return hashlib.blake2b(both, digest_size=16).hexdigest()
 
     def assemble(self) -> Iterator[Assembled]:
+        """Yield the flows of the captures with their turns, batch by batch, as they end."""
+        return map(with_turns, self.batches())
+
+    def batches(self) -> Iterator[FlowBatch]:
         """Yield the flows of the captures, batch by batch, as they end."""
         assembler = FlowAssembler(self.options)
         blocks = read_packets(
@@ -75,12 +82,12 @@ class FlowStream:
         for packets in blocks:
             self._times.update(packets.time.tobytes())
             self._sizes.update(packets.ip_bytes.tobytes())
-            for batch in assembler.push(packets):
-                yield _with_turns(batch)
-        for batch in assembler.finish():
-            yield _with_turns(batch)
+            yield from assembler.push(packets)
+            self.closed_early = assembler.closed_early
+        yield from assembler.finish()
 
 
-def _with_turns(batch: FlowBatch) -> Assembled:
+def with_turns(batch: FlowBatch) -> Assembled:
+    """Find the data and the turns in the flows of a batch."""
     data = find_data(batch)
     return Assembled(batch, data, find_turns(batch, data))
