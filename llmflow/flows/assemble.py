@@ -315,5 +315,6 @@ def _batch(rows: Waiting, out: _Slices, full: KeyTable) -> FlowBatch:
         rows.payload[at].astype(np.int64),
         rows.seq[at],
         rows.ack[at],
+        rows.window[at],
     )
     return FlowBatch(flows, packets)

@@ -13,7 +13,7 @@ from llmflow.flows.keys import Endpoint, Paired, choose, key_hash
 
 @dataclass(frozen=True, slots=True)
 class Waiting(Columns):
-    """Packets in waiting, 36 bytes each.
+    """Packets in waiting, 38 bytes each.
 
     ``key`` names the row's flow key in a :class:`KeyTable`; ``forward`` rows were sent by endpoint
     a. A *context* row stands for the part of a flow that has left as earlier slices: it is counted
@@ -26,6 +26,7 @@ class Waiting(Columns):
     payload: U32
     seq: U32
     ack: U32
+    window: U16
     flags: U8
     hint: U8
     forward: Bool
@@ -121,6 +122,7 @@ def wait(p: PacketColumns) -> tuple[Waiting, KeyTable]:
         p.payload[order].astype(np.uint32),
         p.seq[order],
         p.ack[order],
+        p.window[order],
         (p.flags * (p.protocol == TCP))[order],
         p.hint[order],
         forward[order],

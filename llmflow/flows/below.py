@@ -1,0 +1,103 @@
+"""Segments below the highest sequence number: which of their bytes the tap had not seen yet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmflow.arrays import I64, Bool
+from llmflow.flows.sequence import Line, first_cover
+
+
+@dataclass(frozen=True, slots=True)
+class Below:
+    """Segments that begin below the highest sequence number of their run, in order.
+
+    Parameters
+    ----------
+    item : ndarray of int64, shape (n,)
+        Which segments.
+    low, high : ndarray of int64, shape (n,)
+        Their part below the highest sequence number, on the line.
+    fill : ndarray of int64, shape (n,)
+        Sequence numbers in it that no segment had brought before.
+    cell : ndarray of int64
+        Where the cells end that the edges of holes and of these segments cut the line into.
+    filler : ndarray of int64
+        The first segment to fill each cell, as a place in ``item``; -1 for cells that never came,
+        that were not missing, or that lie below the run's first segment: they may have passed
+        before the capture began.
+    """
+
+    item: I64
+    low: I64
+    high: I64
+    fill: I64
+    cell: I64
+    filler: I64
+
+
+def find_below(line: Line, item: I64, holes: I64) -> Below:
+    """Look at some segments.
+
+    Parameters
+    ----------
+    line : Line
+    item : ndarray of int64
+        Segments that begin below the highest sequence number.
+    holes : ndarray of int64
+        Segments that begin above it.
+    """
+    low, high = line.begin[item], np.minimum(line.end, line.before)[item]
+    fill = np.zeros(len(item), np.int64)
+    if not len(item):
+        return Below(item, low, high, fill, cell=item, filler=item)
+    base = line.begin[line.starts[line.run(item)]]
+    early = np.flatnonzero(low < base)
+    missing_low = np.concatenate([line.before[holes], low[early]])
+    missing_high = np.concatenate([line.begin[holes], base[early]])
+    edge = np.unique(np.concatenate([low, high, missing_low, missing_high]))
+    first, last, opens, closes = (
+        np.searchsorted(edge, x) for x in (low, high, missing_low, missing_high)
+    )
+    depth = np.bincount(opens, minlength=len(edge)) - np.bincount(closes, minlength=len(edge))
+    filler = first_cover(first, last, len(edge) - 1)
+    filler[(np.cumsum(depth)[:-1] == 0) | (filler == len(item))] = -1
+    cells = np.flatnonzero(filler >= 0)
+    np.add.at(fill, filler[cells], np.diff(edge)[cells])
+    filler[cells[edge[cells + 1] <= base[filler[cells]]]] = -1
+    return Below(item, low, high, fill, edge[1:], filler)
+
+
+def waiting(line: Line, below: Below, fills: Bool) -> tuple[I64, I64]:
+    """Find the segments that could not be handed on in order when they came.
+
+    Parameters
+    ----------
+    line : Line
+    below : Below
+    fills : ndarray of bool, shape (n,)
+        Which segments of ``below`` the receiver waited for.
+
+    Returns
+    -------
+    item, last : ndarray of int64
+        The segments that waited, and the one that filled the last hole in front of their end.
+    """
+    cells = np.flatnonzero(below.filler >= 0)
+    cells = cells[fills[below.filler[cells]]]
+    own = np.arange(len(line.begin) if len(cells) else 0)
+    if not len(cells):
+        return own, own
+    cell, filler = below.cell[cells], below.item[below.filler[cells]]
+    # A segment that raises the highest sequence number waits for all holes so far.
+    last = np.zeros_like(own)
+    np.maximum.at(last, np.searchsorted(line.highest, cell), filler)
+    last = np.maximum.accumulate(last)
+    # Others wait for holes below their end. Items ascend with the line over all runs.
+    item = below.item[line.end[below.item] <= line.before[below.item]]
+    filled = np.maximum.accumulate(np.append(-1, filler))
+    last[item] = filled[np.searchsorted(cell, line.end[item], side="right")]
+    late = np.flatnonzero((last > own) & (line.end > line.begin))
+    return late, last[late]
