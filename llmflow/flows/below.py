@@ -53,7 +53,7 @@ def find_below(line: Line, item: I64, holes: I64) -> Below:
     fill = np.zeros(len(item), np.int64)
     if not len(item):
         return Below(item, low, high, fill, cell=item, filler=item)
-    base = line.begin[line.starts[line.run(item)]]
+    base = line.begin[line.starts[line.run[item]]]
     early = np.flatnonzero(low < base)
     missing_low = np.concatenate([line.before[holes], low[early]])
     missing_high = np.concatenate([line.begin[holes], base[early]])
@@ -99,5 +99,6 @@ def waiting(line: Line, below: Below, fills: Bool) -> tuple[I64, I64]:
     item = below.item[line.end[below.item] <= line.before[below.item]]
     filled = np.maximum.accumulate(np.append(-1, filler))
     last[item] = filled[np.searchsorted(cell, line.end[item], side="right")]
-    late = np.flatnonzero((last > own) & (line.end > line.begin))
+    late = np.flatnonzero(last > own)
+    late = late[line.end[late] > line.begin[late]]
     return late, last[late]

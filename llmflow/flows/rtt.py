@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmflow.arrays import F64, I64, U8, U16, U32, run_starts
+from llmflow.arrays import F64, I64, U8, U16, U32, run_counts, run_starts
 from llmflow.capture.columns import ACK, SYN
-from llmflow.flows.sequence import Line, Order, sequence_line
+from llmflow.flows.sequence import Line, Order
 
 MILLISECOND = 1_000_000
 _LONGEST = 36  # bits of the longest round trip, in ns: RFC 6298 waits no more than a minute
@@ -89,7 +89,7 @@ class RoundTrips:
 
 
 def data_round_trips(h: Headers, again_begin: I64, again_end: I64) -> RoundTrips:
-    """Times from data packets to the ACK of their last byte.
+    """Times from data packets to the ACK that ends with their last byte.
 
     Parameters
     ----------
@@ -99,45 +99,58 @@ def data_round_trips(h: Headers, again_begin: I64, again_end: I64) -> RoundTrips
         acknowledges any of it tells nothing (Karn's rule; and what waited behind a hole is
         acknowledged late).
     """
-    sent, acked = _samples(h, np.sort(again_begin), np.sort(again_end))
+    sent, acked, gain = _acknowledged(h)
+    touched = np.zeros(len(h.line.starts), np.bool_)
+    again = np.searchsorted(h.line.highest, again_end)
+    touched[h.line.run[again]] = True
+    doubtful = np.flatnonzero(touched[h.line.run[sent]])
+    end = h.line.end[sent[doubtful]]
+    base = h.line.begin[h.line.starts[h.line.run[sent[doubtful]]]]
+    begin = np.maximum(end - gain[doubtful], base)
+    opened = np.searchsorted(np.sort(again_begin), end)
+    closed = np.searchsorted(np.sort(again_end), begin, "right")
+    clean = np.ones(len(sent), np.bool_)
+    clean[doubtful] = opened == closed
     rtt = h.time[acked] - h.time[sent]
-    sent, rtt = (column[rtt >> _LONGEST == 0] for column in (sent, rtt))
+    clean &= rtt >> _LONGEST == 0
+
     directions = len(h.order.first)
-    packed = h.order.direction(sent) << _LONGEST | rtt
-    packed.sort()
+    packed = h.order.direction[sent] << _LONGEST | rtt
+    packed = np.sort(packed[clean])
     direction, rtt = packed >> _LONGEST, packed & ((1 << _LONGEST) - 1)
-    count = np.bincount(direction, minlength=directions)
-    some = np.flatnonzero(count)
-    first, many = run_starts(direction), count[some]
-    minimum, median = np.full(directions, np.nan), np.full(directions, np.nan)
+    first = run_starts(direction)
+    some, many = direction[first], run_counts(first, len(direction))
+    count = np.zeros(directions, np.int64)
+    minimum, median = np.full((2, directions), np.nan)
+    count[some] = many
     minimum[some] = rtt[first] / MILLISECOND
     middle = rtt[first + (many - 1) // 2] + rtt[first + many // 2]
     median[some] = middle / (2 * MILLISECOND)
     return RoundTrips(count, minimum, median)
 
 
-def _samples(h: Headers, again_begin: I64, again_end: I64) -> tuple[I64, I64]:
-    """Items of data packets, and of the ACKs that end exactly with them and come first."""
+def _acknowledged(h: Headers) -> tuple[I64, I64, I64]:
+    """Data packets, the ACKs that end with them, and how many bytes each newly acknowledges.
+
+    Such an ACK is beyond that of the packet in front of it in its direction.
+    """
     line = h.line
-    moved = np.ones(len(h.ack), np.bool_)
-    moved[1:] = h.ack[1:] != h.ack[:-1]
-    acked = np.flatnonzero(moved & (h.flags & (ACK | SYN) == ACK))
+    forward = np.zeros(len(h.ack), np.bool_)
+    forward[1:] = np.diff(h.ack).view(np.int32) > 0
+    forward[h.order.first[h.order.size > 0]] = False
+    acked = np.flatnonzero(forward)
+    acked = acked[h.flags[acked - 1] & h.flags[acked] & ACK != 0]
     latest, there = h.order.opposite(acked)
     acked, latest = acked[there], latest[there]
-    run = line.run(latest)
-    heads = run_starts(run, acked > latest)
-    # Where each ACK stands on the line of what it acknowledges, and how much of it is new.
-    ends = line.begin[latest] + (h.ack[acked] - h.seq[latest]).view(np.int32)
-    acks = sequence_line(h.ack[acked], np.zeros(len(acked), np.int64), heads)
-    gain = acks.begin - acks.before
-    sent = np.searchsorted(line.highest, ends)
-    exact = (line.starts[run] <= sent) & (sent <= latest)
-    sent = np.minimum(sent, latest)
-    exact &= (line.end[sent] == ends) & (line.begin[sent] >= line.before[sent])
+    ack = h.ack[acked]
+    ends = line.begin[latest] + (ack - h.seq[latest]).view(np.int32)
+    # The packet that brought the last byte first is mostly the latest one.
+    sent = latest.copy()
+    other = np.flatnonzero((line.end[latest] != ends) | (line.before[latest] >= ends))
+    sent[other] = np.searchsorted(line.highest, ends[other])
+    within = (sent <= latest) & (line.begin[line.starts[line.run[latest]]] < ends)
+    acked, sent, ends, ack = (column[within] for column in (acked, sent, ends, ack))
+    exact = (line.end[sent] == ends) & (line.begin[sent] >= line.before[sent])
     exact &= h.payload[sent] > 0
-    # The first ACK of a run may acknowledge anything; its packet at least is new.
-    gain[heads] = h.length[sent[heads]]
-    exact &= gain > 0
-    again = np.searchsorted(again_begin, ends) - np.searchsorted(again_end, ends - gain, "right")
-    exact &= again == 0
-    return sent[exact], acked[exact]
+    acked, sent, ack = acked[exact], sent[exact], ack[exact]
+    return sent, acked, (ack - h.ack[acked - 1]).astype(np.int64)

@@ -28,7 +28,9 @@ class Line:
     before : ndarray of int64
         Largest ``end`` of the run in front of the segment, its own ``begin`` if it is the first:
         the *next expected sequence number*.
-    starts : ndarray of int64
+    run : ndarray of int64
+        Number of the segment's run.
+    starts : ndarray of int64, shape (runs,)
         Where the runs begin.
     """
 
@@ -36,11 +38,8 @@ class Line:
     end: I64
     highest: I64
     before: I64
+    run: I64
     starts: I64
-
-    def run(self, items: I64) -> I64:
-        """Run of some segments."""
-        return np.searchsorted(self.starts, items, side="right") - 1
 
 
 def sequence_line(seq: U32, length: I64, starts: I64) -> Line:
@@ -56,19 +55,20 @@ def sequence_line(seq: U32, length: I64, starts: I64) -> Line:
         Where the runs begin.
     """
     if not len(seq):
-        return Line(*(np.empty(0, np.int64) for _ in range(5)))
+        return Line(*(np.empty(0, np.int64) for _ in range(6)))
     begin = np.zeros(len(seq), np.int64)
     # Sequence numbers wrap; the signed 32-bit difference of neighbours does not care.
     np.cumsum(np.diff(seq).view(np.int32), dtype=np.int64, out=begin[1:])
     low = np.minimum.reduceat(begin, starts)
     high = np.maximum.reduceat(begin + length, starts)
     room = high - low + 2
-    begin += np.repeat(np.cumsum(room) - room - low, run_counts(starts, len(seq)))
+    run = np.repeat(np.arange(len(starts)), run_counts(starts, len(seq)))
+    begin += (np.cumsum(room) - room - low)[run]
     end = begin + length
     highest = np.maximum.accumulate(end)
     before = np.concatenate([begin[:1], highest[:-1]])
     before[starts] = begin[starts]
-    return Line(begin, end, highest, before, starts)
+    return Line(begin, end, highest, before, run, starts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,13 @@ class Order:
     ----------
     row : ndarray of int64, shape (n,)
         The packets' rows in the batch.
+    direction : ndarray of int64, shape (n,)
     first, size : ndarray of int64, shape (2 * flows,)
         Where each direction lies.
     """
 
     row: I64
+    direction: I64
     first: I64
     size: I64
     _rank: I64  # place among the packets in the batch's order
@@ -99,18 +101,15 @@ class Order:
         rank = np.empty(len(rows), np.int64)
         rank[ragged_index(first[::2], size[::2])] = np.flatnonzero(up)
         rank[ragged_index(first[1::2], size[1::2])] = np.flatnonzero(~up)
-        return cls(rows[rank], first, size, rank)
-
-    def direction(self, items: I64) -> I64:
-        """Direction of some packets."""
-        return np.searchsorted(self.first, items, side="right") - 1
+        direction = np.repeat(np.arange(len(first)), size)
+        return cls(rows[rank], direction, first, size, rank)
 
     def opposite(self, items: I64) -> tuple[I64, Bool]:
         """The latest packet of the other direction in front of some packets, and if there is one.
 
         Where there is none, it is any packet.
         """
-        direction = self.direction(items)
+        direction = self.direction[items]
         flow_first = self.first[direction & ~1]
         others = (self._rank[items] - flow_first) - (items - self.first[direction])
         there = others > 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmflow.arrays import F64, I64, U16, Bool, run_mask, run_starts
-from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP, Columns
+from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP
 from llmflow.flows.batch import FlowBatch
 from llmflow.flows.below import Below, find_below, waiting
 from llmflow.flows.rtt import (
@@ -21,7 +21,7 @@ from llmflow.flows.rtt import (
     data_round_trips,
     find_handshakes,
 )
-from llmflow.flows.sequence import Order, first_cover, sequence_line
+from llmflow.flows.sequence import Order, sequence_line
 
 UP, DOWN = 0, 1  # columns of TcpFlows
 
@@ -29,6 +29,7 @@ REORDERING = 3 * MILLISECOND  # longest delay of a reordered packet without a ha
 FAST = 20 * MILLISECOND  # longest time from the last duplicate ACK to a fast retransmission
 FAST_ACKS = 2  # duplicate ACKs in front of one: three by RFC 5681, of which one may be missing
 RTO = 200 * MILLISECOND  # shortest retransmission timeout in use
+PROBE = 1  # most bytes that a keep-alive or a probe of a closed window carries
 COPY = 2 * MILLISECOND  # longest time between the copies that a mirroring port makes
 
 
@@ -56,9 +57,10 @@ class TcpFlag:
     DUPLICATE = 4096  # the same packet, captured twice
 
     NAMES = (
-        "retransmission out_of_order fill fast timeout spurious hole duplicate_ack window_update"
-        " zero_window keep_alive keep_alive_ack duplicate"
-    ).split()
+        *("retransmission", "out_of_order", "fill", "fast", "timeout", "spurious", "hole"),
+        *("duplicate_ack", "window_update", "zero_window", "keep_alive", "keep_alive_ack"),
+        "duplicate",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def analyse_tcp(batch: FlowBatch) -> TcpAnalysis:
     shakes = find_handshakes(h)
     jump = np.flatnonzero(line.begin != line.before)
     ahead = line.begin[jump] > line.before[jump]
-    probe = (line.begin[jump] == line.before[jump] - 1) & (h.payload[jump] < 2)
+    probe = (line.begin[jump] == line.before[jump] - 1) & (h.payload[jump] <= PROBE)
     probe &= h.flags[jump] & (SYN | FIN) == 0
     flags[jump[ahead]] = TcpFlag.HOLE
     flags[jump[probe]] = TcpFlag.KEEP_ALIVE
@@ -148,12 +150,13 @@ def _headers(batch: FlowBatch) -> Headers:
     order = Order.of(batch, np.flatnonzero((p.protocol == TCP) & (p.flags & RST == 0)))
     row = order.row
     seq, flags, payload = p.seq[row], p.flags[row], p.payload[row]
-    length = payload + (flags & FIN) + (flags >> 1 & 1)
+    length, ends = payload.copy(), np.flatnonzero(flags & (SYN | FIN))
+    length[ends] += (flags[ends] & FIN) + (flags[ends] >> 1 & 1)
     # A SYN with another initial sequence number begins a run.
     begins = np.zeros(len(row), np.bool_)
     begins[order.first[order.size > 0]] = True
     syn = np.flatnonzero(flags & SYN)
-    begins[syn[run_mask(order.direction(syn), seq[syn])]] = True
+    begins[syn[run_mask(order.direction[syn], seq[syn])]] = True
     line = sequence_line(seq, length, np.flatnonzero(begins))
     return Headers(order, p.time[row], seq, p.ack[row], p.window[row], flags, payload, length, line)
 
@@ -163,8 +166,9 @@ def _repeated_acks(h: Headers) -> I64:
     same = np.zeros(len(h.time), np.bool_)
     same[1:] = h.ack[1:] == h.ack[:-1]
     same[h.line.starts] = False
-    item = np.flatnonzero(same & (h.length == 0))
-    return item[h.flags[item] & ACK != 0]
+    same &= h.length == 0
+    same &= h.flags & ACK != 0
+    return np.flatnonzero(same)
 
 
 def _copies(h: Headers, below: Below, repeats: I64, shakes: Handshakes) -> I64:
@@ -178,7 +182,7 @@ def _copies(h: Headers, below: Below, repeats: I64, shakes: Handshakes) -> I64:
 
     def identical(item: I64, other: I64) -> Bool:
         gap = h.time[item] - h.time[other]
-        same = (gap <= COPY) & (gap < round_trip[h.order.direction(item) >> 1])
+        same: Bool = (gap <= COPY) & (gap < round_trip[h.order.direction[item] >> 1])
         for column in (h.seq, h.ack, h.flags, h.window, h.payload):
             same &= column[item] == column[other]
         return same
@@ -186,16 +190,17 @@ def _copies(h: Headers, below: Below, repeats: I64, shakes: Handshakes) -> I64:
     seen = below.item[below.fill == 0]
     origin = np.searchsorted(h.line.highest, h.line.end[seen])
     origin = np.where(identical(seen, seen - 1), seen - 1, np.minimum(origin, seen - 1))
-    copies = seen[identical(seen, origin)]
+    copies: I64 = seen[identical(seen, origin)]
     if not len(copies):
         return copies
     total = np.append(0, np.cumsum(h.length > 0))
     segments = total[h.order.first + h.order.size] - total[h.order.first]
-    count = np.bincount(h.order.direction(copies), minlength=len(segments))
+    count = np.bincount(h.order.direction[copies], minlength=len(segments))
     mirrored = ((segments > 0) & (count >= segments - 2 * count)).reshape(-1, 2)
     mirrored = np.where(segments.reshape(-1, 2) > 0, mirrored, mirrored[:, ::-1]).ravel()
     copies = np.concatenate([copies, repeats[identical(repeats, repeats - 1)]])
-    return copies[mirrored[h.order.direction(copies)]]
+    copies = copies[mirrored[h.order.direction[copies]]]
+    return copies
 
 
 def _mark_acks(h: Headers, repeats: I64, flags: U16) -> I64:
@@ -209,8 +214,9 @@ def _mark_acks(h: Headers, repeats: I64, flags: U16) -> I64:
     latest, there = h.order.opposite(item)
     answers = there & (flags[latest] & TcpFlag.KEEP_ALIVE != 0)
     flags[item[answers]] |= TcpFlag.KEEP_ALIVE_ACK
-    flags[item[~answers]] |= TcpFlag.DUPLICATE_ACK
-    return item[~answers]
+    duplicates: I64 = item[~answers]
+    flags[duplicates] |= TcpFlag.DUPLICATE_ACK
+    return duplicates
 
 
 def _mark_below(
@@ -218,7 +224,7 @@ def _mark_below(
 ) -> None:
     """Tell retransmissions from reordered packets, and why they were sent."""
     # One old byte in front of new ones answers a probe of a closed window.
-    probed = (below.high - below.low == 1) & (below.fill == 0) & (h.payload[below.item] > 1)
+    probed = (below.high - below.low == 1) & (below.fill == 0) & (h.payload[below.item] > PROBE)
     judged = ~probed & (flags[below.item] & TcpFlag.DUPLICATE == 0)
     item, fill = below.item[judged], below.fill[judged]
     latest, there = h.order.opposite(item)
@@ -232,7 +238,7 @@ def _mark_below(
     raised = np.searchsorted(h.line.highest, h.line.before[item])
     delay = h.time[item] - h.time[raised]
     round_trip = np.where(shakes.whole >= 0, shakes.whole, REORDERING)
-    in_time = delay < round_trip[h.order.direction(item) >> 1]
+    in_time = delay < round_trip[h.order.direction[item] >> 1]
     reordered = ~spurious & ~fast & in_time & (fill == h.length[item])
     timeout = ~reordered & ~fast & (repeated == 0) & (delay >= RTO)
     flags[item] |= np.where(reordered, TcpFlag.OUT_OF_ORDER, TcpFlag.RETRANSMISSION).astype("u2")
@@ -249,12 +255,12 @@ def _repetitions(h: Headers, duplicate_acks: I64, item: I64) -> I64:
     """How many duplicate ACKs have repeated the acknowledgement of some packets, up to them."""
     if not len(duplicate_acks):
         return np.zeros(len(item), np.int64)
-    key = h.line.run(duplicate_acks), h.ack[duplicate_acks]
+    key = h.line.run[duplicate_acks], h.ack[duplicate_acks]
     heads = run_starts(*key)
     behind = np.searchsorted(duplicate_acks, item, side="right")
     last = np.maximum(behind - 1, 0)
     head = heads[np.searchsorted(heads, last, side="right") - 1]
-    same = (behind > 0) & (key[0][last] == h.line.run(item)) & (key[1][last] == h.ack[item])
+    same = (behind > 0) & (key[0][last] == h.line.run[item]) & (key[1][last] == h.ack[item])
     return np.where(same, behind - head, 0)
 
 
@@ -263,8 +269,8 @@ def _flows(batch: FlowBatch, h: Headers, below: Below, shakes: Handshakes, flags
     n = len(h.order.first)
 
     def per_flow(items: I64, weights: I64 | None = None) -> I64:
-        sums = np.bincount(h.order.direction(items), weights, minlength=n)
-        return sums.astype(np.int64).reshape(-1, 2)
+        sums = np.bincount(h.order.direction[items], weights, minlength=n)
+        return sums.astype(np.int64, copy=False).reshape(-1, 2)
 
     marked = np.flatnonzero(flags)
     counts = {
