@@ -107,27 +107,6 @@ def row_sums(values: NDArray[Any], rows: I64, count: int) -> F64:
     return np.bincount(rows, weights=values, minlength=count).astype(np.float64, copy=False)
 
 
-def cumulative_max(values: I64, starts: I64) -> I64:
-    """Running maximum inside each run, by doubling: log2(longest run) passes, no loop over runs.
-
-    Examples
-    --------
-    >>> cumulative_max(np.array([1, 5, 2, 3, 1, 4]), np.array([0, 3]))
-    array([1, 5, 5, 3, 3, 4])
-    """
-    out = values.copy()
-    if len(out) == 0:
-        return out
-    counts = run_counts(starts, len(out))
-    place = np.arange(len(out)) - np.repeat(starts, counts)
-    longest, step = int(counts.max()), 1
-    while step < longest:
-        inside = np.flatnonzero(place >= step)
-        out[inside] = np.maximum(out[inside], out[inside - step])
-        step *= 2
-    return out
-
-
 def row_quantiles(values: F64, rows: I64, count: int, quantiles: tuple[float, ...]) -> F64:
     """Quantiles of each row with linear interpolation (numpy's default method).
 

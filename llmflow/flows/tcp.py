@@ -199,8 +199,8 @@ def _copies(h: Headers, below: Below, repeats: I64, shakes: Handshakes) -> I64:
     mirrored = ((segments > 0) & (count >= segments - 2 * count)).reshape(-1, 2)
     mirrored = np.where(segments.reshape(-1, 2) > 0, mirrored, mirrored[:, ::-1]).ravel()
     copies = np.concatenate([copies, repeats[identical(repeats, repeats - 1)]])
-    copies = copies[mirrored[h.order.direction[copies]]]
-    return copies
+    believed: I64 = copies[mirrored[h.order.direction[copies]]]
+    return believed
 
 
 def _mark_acks(h: Headers, repeats: I64, flags: U16) -> I64:

@@ -42,7 +42,8 @@ pytestmark = pytest.mark.skipif(not CAPTURES, reason="no captures to compare on"
 
 
 def flows_of(capture: Path) -> FlowBatch:
-    assembler, batches = FlowAssembler(), []
+    assembler = FlowAssembler()
+    batches: list[FlowBatch] = []
     for packets in read_packets([str(capture)], PacketAccount()):
         batches += assembler.push(packets)
     return join([*batches, *assembler.finish()])

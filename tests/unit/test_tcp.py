@@ -192,7 +192,7 @@ def test_round_trips() -> None:
 
 def test_a_handshake_with_two_syns_is_ambiguous() -> None:
     """Karn's rule, for either side."""
-    syn, answer, end = SHAKE
+    syn, answer, _ = SHAKE
     late = [p._replace(ns=p.ns + 900 * MS) for p in SHAKE]
     found = analyse_tcp(tcp_batch([[syn, *late], [syn, answer, late[1], late[2]]])).flows
     np.testing.assert_equal(found.handshake, [[math.nan, 10.0], [10.0, math.nan]])
@@ -207,8 +207,6 @@ def test_other_protocols_and_nothing_at_all() -> None:
     assert found.delivered.tolist() == batch.packets.time.tolist()
     assert np.isnan(found.flows.handshake).all()
     assert found.flows.rtt_samples[0, UP] == 0
-    none = analyse_tcp(
-        FlowBatch(batch.flows.take(slice(0)), batch.packets.take(slice(0)))
-    )
+    none = analyse_tcp(FlowBatch(batch.flows.take(slice(0)), batch.packets.take(slice(0))))
     assert none.flags.shape == (0,)
     assert none.flows.rtt_min.shape == (0, 2)
