@@ -66,6 +66,7 @@ class Seen:
     first: bool  # of its run
     marks: set[str] = dataclasses.field(default_factory=set)
     delivered: int = 0
+    latest_delivered: int = 0
 
     @property
     def length(self) -> int:
@@ -288,6 +289,15 @@ class Flow:
             if s.length:
                 mine = [o.packet.ns for (run, b), o in due.items() if run == s.run and b < s.end]
                 s.delivered = max([s.packet.ns, *mine])
+        for s in side.seen:
+            if s.marks & {"retransmission", "out_of_order"} and "spurious" not in s.marks:
+                for byte in range(max(s.low_high[0], side.bases[s.run]), s.low_high[1]):
+                    due[s.run, byte] = s
+        for s in side.seen:
+            s.latest_delivered = s.packet.ns
+            if s.length:
+                mine = [o.packet.ns for (run, b), o in due.items() if run == s.run and b < s.end]
+                s.latest_delivered = max([s.packet.ns, *mine])
 
     def round_trips(self, up: bool) -> list[int]:
         """Data of a direction to its acknowledgement, ns."""
@@ -316,6 +326,7 @@ class Expected(NamedTuple):
 
     marks: list[set[str]]
     delivered: list[int]
+    delivered_latest: list[int]
     counts: dict[bool, Counter[str]]
     bytes_again: dict[bool, int]
     hole_bytes: dict[bool, int]
@@ -340,6 +351,7 @@ def analyse(packets: Sequence[Segment]) -> Expected:
     return Expected(
         [s.marks if s else set() for s in flow.all],
         [s.delivered if s else p.ns for s, p in zip(flow.all, packets, strict=True)],
+        [s.latest_delivered if s else p.ns for s, p in zip(flow.all, packets, strict=True)],
         counts,
         again,
         holes,

@@ -23,11 +23,14 @@ class Below:
     fill : ndarray of int64, shape (n,)
         Sequence numbers in it that no segment had brought before.
     cell : ndarray of int64
-        Where the cells end that the edges of holes and of these segments cut the line into.
+        Where the cells begin that the edges of holes and of these segments cut the line into.
+    first, last : ndarray of int64, shape (n,)
+        The cells of each segment are ``first`` to ``last - 1``.
     filler : ndarray of int64
-        The first segment to fill each cell, as a place in ``item``; -1 for cells that never came,
-        that were not missing, or that lie below the run's first segment: they may have passed
-        before the capture began.
+        The first segment to fill each cell, as a place in ``item``; -1 for cells that never came
+        or that were not missing.
+    base : ndarray of int64, shape (n,)
+        Where the run's first segment begins: what lies below may have passed before the capture.
     """
 
     item: I64
@@ -35,7 +38,10 @@ class Below:
     high: I64
     fill: I64
     cell: I64
+    first: I64
+    last: I64
     filler: I64
+    base: I64
 
 
 def find_below(line: Line, item: I64, holes: I64) -> Below:
@@ -49,10 +55,12 @@ def find_below(line: Line, item: I64, holes: I64) -> Below:
     holes : ndarray of int64
         Segments that begin above it.
     """
-    low, high = line.begin[item], np.minimum(line.end, line.before)[item]
+    low, high = line.begin[item], np.minimum(line.end[item], line.before[item])
     fill = np.zeros(len(item), np.int64)
     if not len(item):
-        return Below(item, low, high, fill, cell=item, filler=item)
+        return Below(
+            item, low, high, fill, cell=item, first=item, last=item, filler=item, base=item
+        )
     base = line.begin[line.starts[line.run[item]]]
     early = np.flatnonzero(low < base)
     missing_low = np.concatenate([line.before[holes], low[early]])
@@ -66,39 +74,53 @@ def find_below(line: Line, item: I64, holes: I64) -> Below:
     filler[(np.cumsum(depth)[:-1] == 0) | (filler == len(item))] = -1
     cells = np.flatnonzero(filler >= 0)
     np.add.at(fill, filler[cells], np.diff(edge)[cells])
-    filler[cells[edge[cells + 1] <= base[filler[cells]]]] = -1
-    return Below(item, low, high, fill, edge[1:], filler)
+    return Below(item, low, high, fill, edge[:-1], first, last, filler, base)
 
 
-def waiting(line: Line, below: Below, fills: Bool) -> tuple[I64, I64]:
+def first_copies(below: Below, counted: Bool) -> I64:
+    """Which segment brought each missing cell, if it is one of the ``counted``; else -1."""
+    there = (below.filler >= 0) & np.append(counted, False)[below.filler]
+    return np.where(there, below.filler, -1)
+
+
+def last_copies(below: Below, counted: Bool) -> I64:
+    """The last of the ``counted`` segments that covers each cell, missing or not; else -1."""
+    backward = np.flatnonzero(counted)[::-1]
+    cover = first_cover(below.first[backward], below.last[backward], len(below.cell))
+    return np.append(backward, -1)[cover]
+
+
+def waiting(line: Line, below: Below, copy: I64) -> tuple[I64, I64]:
     """Find the segments that could not be handed on in order when they came.
 
     Parameters
     ----------
     line : Line
     below : Below
-    fills : ndarray of bool, shape (n,)
-        Which segments of ``below`` the receiver waited for.
+    copy : ndarray of int64
+        The segment that brought each cell to the receiver, as a place in ``item``; -1 for cells
+        that nobody waited for.
 
     Returns
     -------
     item, last : ndarray of int64
-        The segments that waited, and the one that filled the last hole in front of their end.
+        The segments that waited, and the last of those that brought what lies in front of their
+        end.
     """
-    cells = np.flatnonzero(below.filler >= 0)
-    cells = cells[fills[below.filler[cells]]]
+    cells = np.flatnonzero(copy >= 0)
+    cells = cells[below.cell[cells] >= below.base[copy[cells]]]
     own = np.arange(len(line.begin) if len(cells) else 0)
     if not len(cells):
         return own, own
-    cell, filler = below.cell[cells], below.item[below.filler[cells]]
-    # A segment that raises the highest sequence number waits for all holes so far.
+    cell, bringer = below.cell[cells], below.item[copy[cells]]
+    # A segment that raises the highest sequence number waits for all cells so far.
     last = np.zeros_like(own)
-    np.maximum.at(last, np.searchsorted(line.highest, cell), filler)
+    np.maximum.at(last, np.searchsorted(line.highest, cell, side="right"), bringer)
     last = np.maximum.accumulate(last)
-    # Others wait for holes below their end. Items ascend with the line over all runs.
+    # Others wait for the cells in front of their end. Items ascend with the line over all runs.
     item = below.item[line.end[below.item] <= line.before[below.item]]
-    filled = np.maximum.accumulate(np.append(-1, filler))
-    last[item] = filled[np.searchsorted(cell, line.end[item], side="right")]
+    brought = np.maximum.accumulate(np.append(-1, bringer))
+    last[item] = brought[np.searchsorted(cell, line.end[item])]
     late = np.flatnonzero(last > own)
     late = late[line.end[late] > line.begin[late]]
     return late, last[late]

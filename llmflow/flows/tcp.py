@@ -13,7 +13,7 @@ import numpy as np
 from llmflow.arrays import F64, I64, U16, Bool, run_mask, run_starts
 from llmflow.capture.columns import ACK, FIN, RST, SYN, TCP
 from llmflow.flows.batch import FlowBatch
-from llmflow.flows.below import Below, find_below, waiting
+from llmflow.flows.below import Below, find_below, first_copies, last_copies, waiting
 from llmflow.flows.rtt import (
     MILLISECOND,
     Handshakes,
@@ -107,12 +107,17 @@ class TcpAnalysis:
         Bits of :class:`TcpFlag`, 0 for other protocols.
     delivered : ndarray of int64, shape (packets,)
         Time at which all bytes up to the packet's end had been seen at the tap, ns: the packet's
-        own time unless a hole below it was filled later.
+        own time unless a hole below it was filled later. What was lost behind the tap makes it
+        too early.
+    delivered_latest : ndarray of int64, shape (packets,)
+        The same if of bytes that were sent again before they were acknowledged the last copy
+        counts: too late if an earlier one arrived.
     flows : TcpFlows
     """
 
     flags: U16
     delivered: I64
+    delivered_latest: I64
     flows: TcpFlows
 
 
@@ -135,13 +140,15 @@ def analyse_tcp(batch: FlowBatch) -> TcpAnalysis:
     _mark_below(h, below, shakes, _mark_acks(h, repeats, flags), flags)
 
     # What the receiver had acknowledged was missed by the capture alone: nobody waited for it.
-    fills = flags[below.item] & (TcpFlag.SPURIOUS | TcpFlag.DUPLICATE) == 0
-    late, last = waiting(line, below, fills)
-    delivered = batch.packets.time.copy()
-    delivered[h.order.row[late]] = h.time[last]
+    spurious = flags[below.item] & TcpFlag.SPURIOUS != 0
+    moved = flags[below.item] & (TcpFlag.RETRANSMISSION | TcpFlag.OUT_OF_ORDER) != 0
+    delivered, latest = batch.packets.time.copy(), batch.packets.time.copy()
+    for times, copies in ((delivered, first_copies), (latest, last_copies)):
+        late, last = waiting(line, below, copies(below, moved & ~spurious))
+        times[h.order.row[late]] = h.time[last]
     of_packets = np.zeros(len(batch.packets), np.uint16)
     of_packets[h.order.row] = flags
-    return TcpAnalysis(of_packets, delivered, _flows(batch, h, below, shakes, flags))
+    return TcpAnalysis(of_packets, delivered, latest, _flows(batch, h, below, shakes, flags))
 
 
 def _headers(batch: FlowBatch) -> Headers:

@@ -69,6 +69,7 @@ def check(found: TcpAnalysis, flow: int, first: int, expected: Expected) -> None
     n = len(expected.marks)
     assert [names(f) for f in found.flags[first : first + n].tolist()] == expected.marks
     assert (found.delivered[first : first + n] - START).tolist() == expected.delivered
+    assert (found.delivered_latest[first : first + n] - START).tolist() == expected.delivered_latest
     flows = found.flows
     for column, up in enumerate((True, False)):
         at = (flow, column)

@@ -126,6 +126,16 @@ def test_what_came_behind_a_hole_is_delivered_when_it_is_filled() -> None:
     assert delivered.tolist() == [t * MS for t in (30, 90, 90, 90, 90, 95)]
 
 
+def test_what_was_lost_behind_the_tap_is_delivered_when_it_is_sent_again() -> None:
+    """At the latest: packets behind it wait, unless the receiver had acknowledged it."""
+    lost = [down(30, 0), down(31, 100), down(90, 0), down(91, 200)]
+    found = run(*lost)
+    assert (found.delivered_latest[3:] - START).tolist() == [t * MS for t in (90, 90, 90, 91)]
+    assert (found.delivered[3:] - START).tolist() == [p.ns for p in lost]
+    had = run(lost[0], lost[1], up(50, 200), *lost[2:])
+    assert (had.delivered_latest - had.delivered).tolist() == [0] * 8
+
+
 @pytest.mark.parametrize("fill", [[], [up(50, 300), down(90, 100)]])
 def test_nobody_waits_for_what_only_the_capture_missed(fill: list[Segment]) -> None:
     """A hole that never fills, or that the receiver had acknowledged before."""
