@@ -297,7 +297,7 @@ def _flows(batch: FlowBatch, h: Headers, below: Below, shakes: Handshakes, flags
         batch.flows.protocol == TCP,
         counts,
         per_flow(below.item[again], old[again]),
-        per_flow(hole, (h.line.begin - h.line.before)[hole]),
+        per_flow(hole, h.line.begin[hole] - h.line.before[hole]),
         trips.samples.reshape(-1, 2),
         trips.minimum.reshape(-1, 2),
         trips.median.reshape(-1, 2),
