@@ -109,35 +109,6 @@ def row_sums(values: NDArray[Any], rows: I64, count: int) -> F64:
     return np.bincount(rows, weights=values, minlength=count).astype(np.float64, copy=False)
 
 
-def cumulative_max(values: I64, starts: I64) -> I64:
-    """Running maximum inside each run.
-
-    Each run is lifted above the one before it, so that one pass over all of them does; where that
-    would not fit 63 bits, log2(longest run) passes do.
-
-    Examples
-    --------
-    >>> cumulative_max(np.array([1, 5, 2, 3, 1, 4]), np.array([0, 3]))
-    array([1, 5, 5, 3, 3, 4])
-    """
-    if len(values) == 0:
-        return values.copy()
-    counts = run_counts(starts, len(values))
-    least, span = int(values.min()), int(values.max()) - int(values.min()) + 1
-    bits = max(span.bit_length() + len(starts).bit_length(), least.bit_length())
-    if bits < _WIDTH:
-        lift = np.repeat(np.arange(len(starts)) * span - least, counts)
-        lifted: I64 = np.maximum.accumulate(values + lift) - lift
-        return lifted
-    out, step = values.copy(), 1
-    place = np.arange(len(out)) - np.repeat(starts, counts)
-    while step < int(counts.max()):
-        inside = np.flatnonzero(place >= step)
-        out[inside] = np.maximum(out[inside], out[inside - step])
-        step *= 2
-    return out
-
-
 def order_in_rows(values: I64, rows: I64) -> I64:
     """The order by row, then value, then place, of whole numbers from 0 on.
 

@@ -402,9 +402,20 @@ def make_batch(talks: Sequence[Talk]) -> FlowBatch:
                     sent.payload,
                     begin % 2**32 if is_tcp else 0,
                     0,
+                    0,
                 )
             )
-    kinds = (np.int64, np.bool_, np.uint8, np.uint8, np.uint8, np.int64, np.int64, *[np.uint32] * 2)
+    kinds = (
+        np.int64,
+        np.bool_,
+        np.uint8,
+        np.uint8,
+        np.uint8,
+        np.int64,
+        np.int64,
+        *[np.uint32] * 2,
+        np.uint16,
+    )
     table = list(zip(*rows, strict=True)) if rows else [()] * len(kinds)
     packets = FlowPackets(*(np.array(c, kind) for c, kind in zip(table, kinds, strict=True)))
     n = len(filled)

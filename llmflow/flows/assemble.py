@@ -358,5 +358,6 @@ def _batch(rows: Waiting, out: _Slices, full: KeyTable) -> FlowBatch:
         some.field("payload").astype(np.int64),
         some.field("seq").copy(),
         some.field("ack").copy(),
+        some.field("window").copy(),
     )
     return FlowBatch(flows, packets)

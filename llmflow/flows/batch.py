@@ -108,6 +108,7 @@ class FlowPackets(Columns):
     payload: I64
     seq: U32
     ack: U32
+    window: U16
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from llmflow.arrays import (
     F64,
     I64,
     Bool,
-    cumulative_max,
     row_sums,
     run_counts,
     run_end_mask,
@@ -34,6 +33,7 @@ from llmflow.capture.columns import (
     Columns,
 )
 from llmflow.flows.batch import NANOSECOND, FlowBatch, FlowPackets
+from llmflow.flows.sequence import Order, sequence_line
 
 # Smallest UDP payload that counts as data. Below it lie QUIC packets that only acknowledge: about
 # 33 or exactly 45 bytes up, under 40 bytes down in real captures.
@@ -77,9 +77,8 @@ def find_data(batch: FlowBatch) -> Data:
     udp = p.protocol == UDP
     smallest = np.where(p.up, UDP_DATA_UP, UDP_DATA_DOWN)
     new[udp] = np.where(p.payload >= smallest, p.payload, 0)[udp]
-    rows = np.flatnonzero((p.protocol == TCP) & (p.payload > 0))
-    rows = rows[np.lexsort((rows, p.up[rows], flow[rows]))]
-    new[rows] = _new_bytes(p, rows, flow)
+    order = Order.of(batch, np.flatnonzero((p.protocol == TCP) & (p.payload > 0)))
+    new[order.row] = _new_bytes(p, order)
     quiet = (p.protocol == TCP) & (p.payload == 0) & (p.flags & (SYN | FIN | RST) == 0)
     return Data(
         new,
@@ -90,20 +89,11 @@ def find_data(batch: FlowBatch) -> Data:
     )
 
 
-def _new_bytes(p: FlowPackets, rows: I64, flow: I64) -> I64:
+def _new_bytes(p: FlowPackets, order: Order) -> I64:
     """Bytes above the highest sequence number seen so far, per direction of a flow (RFC 9293)."""
-    starts = run_starts(flow[rows], p.up[rows])
-    counts = run_counts(starts, len(rows))
-    # Sequence numbers wrap; the signed 32-bit difference of neighbours does not care.
-    step = np.diff(p.seq[rows], prepend=p.seq[rows[:1]]).astype(np.int32).astype(np.int64)
-    step[starts] = 0
-    place = np.cumsum(step)
-    place -= np.repeat(place[starts], counts)
-    end = place + p.payload[rows]
-    highest = cumulative_max(end, starts)
-    before = np.concatenate([place[:1], highest[:-1]])
-    before[starts] = place[starts]
-    new: I64 = np.clip(end - np.maximum(before, place), 0, p.payload[rows])
+    payload = p.payload[order.row]
+    line = sequence_line(p.seq[order.row], payload, order.first[order.size > 0])
+    new: I64 = np.clip(line.end - np.maximum(line.before, line.begin), 0, payload)
     return new
 
 

@@ -15,14 +15,14 @@ from llmflow.flows.keys import Endpoint, Paired, choose, key_hash
 # What only goes along: kept as one value per row, so that it is moved at once.
 _REST = np.dtype(
     [("ip_bytes", "u4"), ("payload", "u4"), ("seq", "u4"), ("ack", "u4"),
-     ("flags", "u1"), ("hint", "u1"), ("forward", "?"), ("context", "?")]
+     ("window", "u2"), ("flags", "u1"), ("hint", "u1"), ("forward", "?"), ("context", "?")]
 )  # fmt: skip
 _RAW = np.dtype((np.void, _REST.itemsize))
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting(Columns):
-    """Packets in waiting, 36 bytes each.
+    """Packets in waiting, 38 bytes each.
 
     ``key`` names the row's flow key in a :class:`KeyTable`; ``rest`` holds the other columns as
     raw bytes, see :meth:`field`.
@@ -35,10 +35,10 @@ class Waiting(Columns):
     def field(self, name: str) -> NDArray[Any]:
         """A view of one of the other columns.
 
-        ``ip_bytes``, ``payload``, ``seq``, ``ack``, ``flags`` and ``hint`` of the packet;
-        ``forward`` rows were sent by endpoint a. A ``context`` row stands for the part of a flow
-        that has left as earlier slices: it is counted nowhere, and keeps the flow's last time and,
-        as a FIN, whether it showed FIN or RST.
+        ``ip_bytes``, ``payload``, ``seq``, ``ack``, ``window``, ``flags`` and ``hint`` are the
+        packet's; ``forward`` rows were sent by endpoint a. A ``context`` row stands for the part of
+        a flow that has left as earlier slices: it is counted nowhere, and keeps the flow's last
+        time and, as a FIN, whether it showed FIN or RST.
         """
         column: NDArray[Any] = self.rest.view(_REST)[name]
         return column
@@ -153,7 +153,7 @@ def wait(p: PacketColumns) -> tuple[Waiting, KeyTable]:
     keys = KeyTable(key[run], *a, *b, p.protocol[head])
     number = np.cumsum(starts) - 1
     rest = np.empty(len(p), _REST)
-    for name in ("ip_bytes", "payload", "seq", "ack", "hint"):
+    for name in ("ip_bytes", "payload", "seq", "ack", "window", "hint"):
         rest[name] = getattr(p, name)
     rest["flags"] = p.flags * (p.protocol == TCP)
     rest["context"] = False

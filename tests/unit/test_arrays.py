@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmflow.arrays import (
-    cumulative_max,
     order_in_rows,
     ragged_index,
     row_quantiles,
@@ -23,8 +22,6 @@ from llmflow.arrays import (
 )
 
 NOTHING = np.empty(0, np.int64)
-rows_of_values = st.lists(st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20))
-rows_of_small_values = st.lists(st.lists(st.integers(-9, 9), min_size=1, max_size=20))
 placed_values = st.lists(
     st.tuples(st.integers(0, 6), st.floats(-1e9, 1e9, allow_nan=False)), max_size=60
 )
@@ -73,18 +70,6 @@ def test_row_sums_count_what_a_mask_marks() -> None:
     assert row_sums(np.array([True, False, True]), whole([1, 1, 1]), 3).tolist() == [0, 2, 0]
 
 
-@given(rows_of_values | rows_of_small_values)
-@settings(max_examples=150, deadline=None, derandomize=True)
-def test_cumulative_max_is_that_of_each_run(runs: list[list[int]]) -> None:
-    """No run sees the values of the one before it, however large, and the input stays as it was."""
-    values = whole([value for run in runs for value in run])
-    starts = whole([sum(map(len, runs[:i])) for i in range(len(runs))])
-    given_values = values.copy()
-    expected = [value for run in runs for value in itertools.accumulate(run, max)]
-    assert cumulative_max(values, starts).tolist() == expected
-    assert values.tolist() == given_values.tolist()
-
-
 @given(placed_values, st.lists(st.floats(0, 1), min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None, derandomize=True)
 def test_row_quantiles_are_numpys(pairs: list[tuple[int, float]], quantiles: list[float]) -> None:
@@ -131,7 +116,6 @@ def test_nothing_gives_nothing() -> None:
     assert ragged_index(NOTHING, NOTHING).tolist() == []
     assert row_sums(NOTHING, NOTHING, 0).tolist() == []
     assert row_sums(NOTHING, NOTHING, 2).tolist() == [0, 0]
-    assert cumulative_max(NOTHING, NOTHING).tolist() == []
     assert sort_in_rows(NOTHING, NOTHING).tolist() == []
     assert order_in_rows(NOTHING, NOTHING).tolist() == []
     empty = np.empty(0)
