@@ -6,7 +6,7 @@ import itertools
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ R = TypeVar("R")
 _FEW = 4  # items that are sooner done here than a process starts
 
 
-def ordered(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def ordered(function: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:
     """Apply a function to items, in several processes where there are many items.
 
     Results come in the order of the items, so that they do not depend on the number of processes.
