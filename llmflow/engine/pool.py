@@ -16,7 +16,7 @@ R = TypeVar("R")
 _FEW = 4  # items that are sooner done here than a process starts
 
 
-def ordered(function: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:
+def ordered(function: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R]:
     """Apply a function to items, in several processes where there are many items.
 
     Results come in the order of the items, so that they do not depend on the number of processes.
