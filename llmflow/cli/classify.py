@@ -58,6 +58,7 @@ def command(
     Exit code 3 says that some input was damaged or of an unknown kind; the rest is written.
     """
     from llmflow.engine.line import classify
+    from llmflow.engine.memory import return_large_arrays
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import load_model
     from llmflow.report.writers import format_of
@@ -69,6 +70,7 @@ def command(
     if form == "table" and turns:
         raise click.UsageError("--turns has no table; choose another -f")
     model = load_model(model_path)
+    return_large_arrays()
     with reading_progress(captures) as progress:
         stream = FlowStream(captures, options, tunnels, progress=progress)
         labelled = classify(stream, model, workers)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,20 +152,25 @@ class FlowAssembler:
         rows = _in_order(parts)
         slices = _cut(rows, self._keys, self._resumed, self.options, self._clock, last=last)
         self.closed_early += int((slices.reason == EndReason.LACK_OF_RESOURCES).sum())
-        self._kept, self._resumed = _hold_back(rows, slices)
-        table = self._keys
-        self._keys = table.keep(self._kept.key[run_mask(self._kept.key)])
-        yield from _release(rows, slices, table)
+        out, keys = _release(rows, slices, self._keys)
+        if last:
+            self._keys, self._resumed = KeyTable.empty(), _Resumed.empty()
+        else:
+            columns = rows.columns()
+            # Few leave: a copy of these, so that _hold_back can let go of all.
+            rows = rows.take(ragged_index(out.first, out.sizes))
+            out = replace(out, first=np.cumsum(out.sizes) - out.sizes)
+            self._kept, self._resumed = _hold_back(columns, slices)
+            self._keys = self._keys.keep(self._kept.key[run_mask(self._kept.key)])
+        yield from _batches(rows, out, keys)
 
 
 def _in_order(parts: list[Waiting]) -> Waiting:
     """All rows by key and time. Empties ``parts``: a column is let go as soon as it is sorted."""
     columns = [part.columns() for part in parts]
     parts.clear()
-    key, time = (np.concatenate([column[number] for column in columns]) for number in (0, 1))
-    rest = np.concatenate([column[2] for column in columns])
-    columns.clear()
-    order, key, time = by_key(key, time)
+    order, key, time = by_key(*(np.concatenate([c.pop(0) for c in columns]) for _ in range(2)))
+    rest = np.concatenate([column.pop() for column in columns])
     return Waiting(key, time, rest[order])
 
 
@@ -304,30 +310,37 @@ def _scarce(held: I64, flow: I64, origin: I64, most: int) -> Bool:
     return closed
 
 
-def _hold_back(rows: Waiting, slices: _Slices) -> tuple[Waiting, _Resumed]:
-    """The rows of slices that may go on, and a context row where earlier ones have left."""
-    held = rows.take(np.repeat(~slices.leaves, slices.sizes))
+def _hold_back(columns: list[NDArray[Any]], slices: _Slices) -> tuple[Waiting, _Resumed]:
+    """The rows of slices that may go on, and a context row where earlier ones have left.
+
+    Empties ``columns``, those of the rows: each is let go as soon as it is copied.
+    """
     next_leaves = np.zeros_like(slices.leaves)
     next_leaves[:-1] = slices.leaves[1:] & ~slices.final[:-1]
     ghosts = slices.take(slices.leaves & ~next_leaves & slices.alive)
-    context = rows.take(ghosts.first + ghosts.sizes - 1)
+    held = np.flatnonzero(np.repeat(~slices.leaves, slices.sizes))
+    index = np.concatenate([ghosts.first + ghosts.sizes - 1, held])
+    del held
+    kept = Waiting(*(columns.pop(0)[index] for _ in Waiting.names()))
+    context = kept.take(slice(0, len(ghosts)))  # a view
     context.field("flags")[:] = np.where(ghosts.showed_end, FIN, 0)
     context.field("context")[:] = True
-    resumed = _Resumed(context.key, ghosts.origin, ghosts.client_is_a, ghosts.basis)
-    return Waiting.concat([context, held]), resumed
+    return kept, _Resumed(context.key, ghosts.origin, ghosts.client_is_a, ghosts.basis)
 
 
-def _release(rows: Waiting, slices: _Slices, keys: KeyTable) -> Iterator[FlowBatch]:
-    """Yield the slices that have ended, in the order of their ends, with their packets."""
+def _release(rows: Waiting, slices: _Slices, keys: KeyTable) -> tuple[_Slices, KeyTable]:
+    """The slices that have ended, in the order of their ends, with their keys."""
     out = slices.take(slices.leaves & ~rows.field("context")[slices.first])
     full = keys.take(out.key_row)
     order = np.lexsort((*full.columns()[:0:-1], out.origin, out.ended))
-    out, full = out.take(order), full.take(order)
+    return out.take(order), full.take(order)
+
+
+def _batches(rows: Waiting, out: _Slices, full: KeyTable) -> Iterator[FlowBatch]:
     # What comes behind works on whole batches: small ones stay in cache and bound memory.
     part = np.cumsum(out.sizes) // _BATCH
-    for begin, count in zip(
-        (starts := run_starts(part)).tolist(), run_counts(starts, len(part)).tolist(), strict=True
-    ):
+    starts = run_starts(part)
+    for begin, count in zip(starts.tolist(), run_counts(starts, len(part)).tolist(), strict=True):
         some = slice(begin, begin + count)
         yield _batch(rows, out.take(some), full.take(some))
 
@@ -346,18 +359,17 @@ def _batch(rows: Waiting, out: _Slices, full: KeyTable) -> FlowBatch:
         out.ended,
         out.reason.astype(np.uint8),
     )
-    at = ragged_index(out.first, out.sizes)
-    some = rows.take(at)
+    rows = rows.take(ragged_index(out.first, out.sizes))
     packets = FlowPackets(
-        some.time,
-        some.field("forward") == np.repeat(out.client_is_a, out.sizes),
+        rows.time,
+        rows.field("forward") == np.repeat(out.client_is_a, out.sizes),
         np.repeat(full.protocol, out.sizes),
-        some.field("flags").copy(),
-        some.field("hint").copy(),
-        some.field("ip_bytes").astype(np.int64),
-        some.field("payload").astype(np.int64),
-        some.field("seq").copy(),
-        some.field("ack").copy(),
-        some.field("window").copy(),
+        rows.field("flags").copy(),
+        rows.field("hint").copy(),
+        rows.field("ip_bytes").astype(np.int64),
+        rows.field("payload").astype(np.int64),
+        rows.field("seq").copy(),
+        rows.field("ack").copy(),
+        rows.field("window").copy(),
     )
     return FlowBatch(flows, packets)

@@ -186,12 +186,12 @@ def by_key(key: U64, time: I64) -> tuple[I64, U64, I64]:
         order = np.argsort(key, kind="stable")
         ordered = key[order]
     sorted_time = time[order]
+    del key, time  # large
     late = np.zeros(n, np.bool_)
     late[1:] = (sorted_time[1:] < sorted_time[:-1]) & (ordered[1:] == ordered[:-1])
     if late.any():
         run = np.cumsum(run_mask(ordered)) - 1
         rows = np.flatnonzero((np.bincount(run, late) > 0)[run])
-        some = order[rows]
-        order[rows] = some[np.lexsort((time[some], key[some]))]
-        sorted_time[rows] = time[order[rows]]
+        again = rows[np.lexsort((sorted_time[rows], ordered[rows]))]
+        order[rows], sorted_time[rows] = order[again], sorted_time[again]
     return order, ordered, sorted_time

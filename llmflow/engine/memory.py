@@ -1,0 +1,25 @@
+"""How this process's memory goes back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+
+import pyarrow as pa
+
+_M_MMAP_THRESHOLD = -3  # of <malloc.h>
+_LARGE = 4 << 20
+
+
+def return_large_arrays() -> None:
+    """Have arrays of 4 MiB and more go back to the system as soon as they are let go.
+
+    glibc raises that limit by itself, up to 32 MiB, and keeps what lies between freed arrays, and
+    Arrow's own allocator keeps what it has: together a fifth of the peak on long captures. Other C
+    libraries are left as they are.
+    """
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGE)
