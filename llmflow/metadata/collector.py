@@ -37,12 +37,13 @@ class NameCollector(Generic[Key]):
     max_flows : int
         Flows known at once; packets of further ones are dropped and counted.
     max_bytes : int
-        Payload bytes held at once over all flows; packets beyond are dropped and counted.
+        Payload bytes held at once over all flows; a flow that would need more is given up, counted,
+        and left with the names it has.
 
     Attributes
     ----------
-    dropped_flows, dropped_packets : int
-        Packets not looked at for want of a place for their flow, and for want of memory.
+    dropped_packets, given_up : int
+        Packets not looked at for want of a place for their flow, and flows without memory.
     held : int
         Payload bytes held.
     unfinished : set
@@ -59,7 +60,7 @@ class NameCollector(Generic[Key]):
         self._agents = tuple(agents)
         self._max_flows, self._max_bytes = max_flows, max_bytes
         self._flows: dict[Key, FlowNames] = {}
-        self.dropped_flows = self.dropped_packets = self.held = 0
+        self.dropped_packets = self.given_up = self.held = 0
         self.unfinished: set[Key] = set()
 
     def __len__(self) -> int:
@@ -82,16 +83,17 @@ class NameCollector(Generic[Key]):
             packet that was overtaken may still say more.
         """
         flow = self._flows.get(key)
-        if flow is None and len(self) >= self._max_flows:
-            self.dropped_flows += 1
-            return None
-        if self.held + len(payload) > self._max_bytes:
-            self.dropped_packets += 1
-            return None
         if flow is None:
+            if len(self) >= self._max_flows:
+                self.dropped_packets += 1
+                return None
             flow = self._flows[key] = FlowNames(self._agents)
         held, complete = flow.held, flow.complete
         flow.add(side, seq, payload)
+        # What is whole in one packet is never held, so it is named however little memory is left.
+        if self.held + flow.held - held > self._max_bytes:
+            self.given_up += 1
+            flow.close()
         self.held += flow.held - held
         if flow.held:
             self.unfinished.add(key)

@@ -224,6 +224,13 @@ class FlowNames:
             with suppress(MalformedError):
                 here.add_request(offset, http1.request(payload, self._agents))
 
+    def close(self) -> None:
+        """Let all payload go, and hold none any more."""
+        for side in self._sides:
+            side.close()
+        if self._quic:
+            self._quic.close()
+
     def names(self) -> Names:
         """What is known so far; from the fronts of hellos where their ends are missing."""
         if self._quic:

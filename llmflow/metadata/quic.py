@@ -272,8 +272,13 @@ class InitialReader:
             else:
                 self._waiting.append(initial)
         if self.exhausted:
-            self._waiting.clear()
-            self._crypto.clear()
+            self.close()
+
+    def close(self) -> None:
+        """Look into no further packet, and hold nothing."""
+        self._left = 0
+        self._waiting.clear()
+        self._crypto.clear()
 
     def front(self) -> tls.Message | None:
         """The ClientHello as far as it is there."""
