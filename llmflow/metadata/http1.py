@@ -1,8 +1,7 @@
 """HTTP/1 in clear: the host asked for, and whether events are streamed back (RFC 9112, RFC 9110).
 
 Of the head of a message nothing else is kept: no path, no cookie, and of User-Agent only which of
-the given tokens is in it. Heads are looked at as far as they lie in one packet (Host comes first in
-practice), and bodies never.
+the given tokens is in it. Bodies are not looked at.
 """
 
 from __future__ import annotations
@@ -28,14 +27,21 @@ class Request(NamedTuple):
     connect: bool
 
 
-def _fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and value of field lines; those that are not whole, and the body, are left out.
+def head_length(data: bytes) -> int:
+    """Length of a head without the empty line that ends it; -1 if that is not there.
 
     Lines may end in LF alone (RFC 9112, section 2.2).
     """
-    ends = [at for blank in (b"\r\n\r\n", b"\n\n") if (at := head.find(blank)) >= 0]
-    end = min(ends, default=head.rfind(b"\n"))
-    for line in head[: max(end, 0)].split(b"\n")[1 : _MAX_FIELDS + 1]:
+    ends = [at for blank in (b"\r\n\r\n", b"\n\n") if (at := data.find(blank)) >= 0]
+    return min(ends, default=-1)
+
+
+def _fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and value of field lines; those that are not whole, and the body, are left out."""
+    end = head_length(head)
+    for line in head[: end if end >= 0 else max(head.rfind(b"\n"), 0)].split(b"\n")[
+        1 : _MAX_FIELDS + 1
+    ]:
         name, colon, value = line.partition(b":")
         if colon:
             yield name.lower(), value.strip()

@@ -21,6 +21,8 @@ MAX_PIECES = 128
 MAX_IDLE = 1 << 14  # bytes held where nothing begins like a hello
 MAX_STARTS = 16  # payloads of one side that begin like a hello and are none
 _TLS = b"\x16\x03"
+_BEGINNINGS = (_TLS, *http1.METHODS)
+_FAR = 1 << 62  # beyond any offset
 
 Hello = tls.ClientHello | tls.ServerHello
 
@@ -83,15 +85,18 @@ class _Side:
         Given up: too much came that is no hello.
     """
 
-    __slots__ = ("_dead", "_pieces", "closed", "hello", "hello_at", "request", "request_at")
+    __slots__ = (
+        "_agents", "_dead", "_pieces", "closed", "hello", "hello_at", "request", "request_at",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, agents: Sequence[str]) -> None:
+        self._agents = agents
         self._pieces = Pieces(MAX_SIDE, MAX_PIECES)
         self._dead: frozenset[int] = frozenset()
         self.closed = False
         self.hello: Hello | None = None
         self.request: http1.Request | None = None
-        self.hello_at = self.request_at = 1 << 62
+        self.hello_at = self.request_at = _FAR
 
     @property
     def held(self) -> int:
@@ -103,10 +108,12 @@ class _Side:
             self.request, self.request_at = found, offset
 
     def add(self, offset: int, data: bytes) -> None:
-        """Hold a payload as long as it may belong to the lowest hello."""
+        """Hold a payload as long as it may belong to the lowest hello or request."""
         starts = self._starts()
         behind = starts and offset > starts[0] + self._reach(starts[0])
-        if self.closed or offset >= self.hello_at or (behind and not data.startswith(_TLS)):
+        if self.closed or offset >= self.hello_at or (behind and not data.startswith(_BEGINNINGS)):
+            return
+        if offset >= self.request_at and data.startswith(http1.METHODS):
             return
         fits = self._pieces.add(offset, data)
         for start in self._starts():
@@ -116,41 +123,53 @@ class _Side:
             self.close()
 
     def _starts(self) -> list[int]:
-        """Offsets of payloads that may begin a hello."""
+        """Offsets of payloads that may begin a hello or a request."""
         return [
             at
             for at, data in self._pieces.items()
-            if data.startswith(_TLS[: len(data)]) and at not in self._dead
+            if at not in self._dead and data.startswith((*_BEGINNINGS, _TLS[: len(data)]))
         ]
 
     def _reach(self, start: int) -> int:
-        """Bytes that the hello at ``start`` can take in records."""
-        found = tls.record_message(self._pieces.run(start))
+        """Bytes that the hello or head at ``start`` can take."""
+        run = self._pieces.run(start)
+        if run.startswith(http1.METHODS):
+            return http1.MAX_HEAD
+        found = tls.record_message(run)
         return found.length + MAX_IDLE if found else MAX_SIDE
 
     def _try(self, start: int) -> None:
+        run = self._pieces.run(start)
         try:
-            found = tls.record_message(self._pieces.run(start))
+            if run.startswith(http1.METHODS):
+                length = http1.head_length(run)
+                if length >= 0:
+                    self.add_request(start, http1.request(run, self._agents))
+                    self._pieces.drop(start, start + length)
+                return
+            found = tls.record_message(run)
             if found and found.whole:
                 self.hello, self.hello_at = _read(found), start
-                self._pieces.keep_below(start)  # what lies behind tells nothing more
+                self._pieces.drop(start)  # what lies behind tells nothing more
         except MalformedError:
             self._dead |= {start}
 
-    def front(self) -> Hello | None:
-        """The hello; where none is whole, the front of the lowest."""
-        for start in () if self.hello else self._starts():
-            try:
-                if found := tls.record_message(self._pieces.run(start)):
-                    return _read(found)
-            except MalformedError:
-                continue
-        return self.hello
+    def fronts(self) -> tuple[Hello | None, http1.Request | None]:
+        """The hello and the request; where there is no whole one, the front of the lowest."""
+        hello, request = self.hello, self.request
+        for start in self._starts():
+            run = self._pieces.run(start)
+            with suppress(MalformedError):
+                if run.startswith(http1.METHODS):
+                    request = request or http1.request(run, self._agents)
+                elif not hello and (found := tls.record_message(run)):
+                    hello = _read(found)
+        return hello, request
 
     def close(self) -> None:
         """Give up: nothing more is held."""
         self.closed = True
-        self._pieces.keep_below(-(1 << 62))
+        self._pieces.drop(-_FAR)
 
 
 def _read(found: tls.Message) -> Hello:
@@ -171,11 +190,10 @@ class FlowNames:
         Tokens of User-Agent to look for.
     """
 
-    __slots__ = ("_agents", "_events", "_origin", "_quic", "_sides")
+    __slots__ = ("_events", "_origin", "_quic", "_sides")
 
     def __init__(self, agents: Sequence[str] = ()) -> None:
-        self._agents = agents
-        self._sides = (_Side(), _Side())
+        self._sides = (_Side(agents), _Side(agents))
         self._origin: list[int | None] = [None, None]
         self._quic: quic.InitialReader | None = None
         self._events = False
@@ -215,14 +233,10 @@ class FlowNames:
         if origin is None:
             origin = self._origin[side] = seq
         offset = (seq - origin + (1 << 31)) % (1 << 32) - (1 << 31)
-        here = self._sides[side]
-        if payload.startswith(http1.RESPONSE):
+        if payload.startswith(http1.RESPONSE):  # its head is one write, and not waited for
             self._events |= http1.streams_events(payload)
-        elif not payload.startswith(http1.METHODS):
-            here.add(offset, payload)
         else:
-            with suppress(MalformedError):
-                here.add_request(offset, http1.request(payload, self._agents))
+            self._sides[side].add(offset, payload)
 
     def close(self) -> None:
         """Let all payload go, and hold none any more."""
@@ -235,11 +249,10 @@ class FlowNames:
         """What is known so far; from the fronts of hellos where their ends are missing."""
         if self._quic:
             return self._of_quic(self._quic)
-        hellos = [side.front() for side in self._sides]
+        hellos, requests = zip(*(side.fronts() for side in self._sides), strict=True)
         client = next((x for x in hellos if isinstance(x, tls.ClientHello)), None)
         server = next((x for x in hellos if isinstance(x, tls.ServerHello)), None)
-        requests = [side.request for side in self._sides if side.request]
-        request = requests[0] if requests else http1.Request("", "", connect=False)
+        request = next(filter(None, requests), http1.Request("", "", connect=False))
         return Names(
             **_of_client(client, is_quic=False),
             alpn_chosen=_text(server.alpn) if server else "",

@@ -74,7 +74,7 @@ class ClientHello:
     ech : Ech or None
         An outer ECH extension, real or GREASE; ``sni`` is then the outer name.
     whole : bool
-        False if the end was not captured: lists and names may be missing.
+        False if the end is damaged or was not captured: lists and names may be missing.
     """
 
     version: int
@@ -183,23 +183,24 @@ def _ech(body: Cursor) -> Ech | None:
     return Ech(body.number(2), body.number(2), body.number(1))
 
 
-def _extensions(cursor: Cursor, *, cut: bool) -> tuple[tuple[int, ...], dict[int, Cursor]]:
-    """Types in order, and the first body of each; the last may be missing if ``cut``."""
+def _extensions(cursor: Cursor) -> tuple[tuple[int, ...], dict[int, Cursor], bool]:
+    """Types in order, the first body of each, and whether there is nothing beyond them.
+
+    What stands before a cut or before damage is as good as in a whole hello.
+    """
     types: list[int] = []
     bodies: dict[int, Cursor] = {}
     if not cursor.left:  # RFC 5246, section 7.4.1.2: extensions may be left out
-        return (), bodies
-    block = cursor.vector(2, cut=cut)
-    while block.left:
-        try:
+        return (), bodies, True
+    try:
+        block = cursor.vector(2, cut=True)
+        while block.left:
             kind, body = block.number(2), block.vector(2)
-        except MalformedError:
-            if cut:
-                break
-            raise
-        types.append(kind)
-        bodies.setdefault(kind, body)
-    return tuple(types), bodies
+            types.append(kind)
+            bodies.setdefault(kind, body)
+    except MalformedError:
+        return tuple(types), bodies, False
+    return tuple(types), bodies, True
 
 
 def _field(bodies: dict[int, Cursor], kind: int, read: Callable[[Cursor], _T], missing: _T) -> _T:
@@ -226,7 +227,7 @@ def client_hello(body: bytes, *, whole: bool = True) -> ClientHello:
     Raises
     ------
     MalformedError
-        Lengths that contradict each other, or a front that ends before the extensions.
+        Lengths before the extensions that contradict each other, or a front that ends there.
     """
     cursor = Cursor(body)
     version = cursor.number(2)
@@ -234,7 +235,7 @@ def client_hello(body: bytes, *, whole: bool = True) -> ClientHello:
     cursor.vector(1)
     ciphers = cursor.vector(2).numbers(2)
     cursor.vector(1)
-    types, bodies = _extensions(cursor, cut=not whole)
+    types, bodies, sound = _extensions(cursor)
     return ClientHello(
         version,
         ciphers,
@@ -244,7 +245,7 @@ def client_hello(body: bytes, *, whole: bool = True) -> ClientHello:
         _field(bodies, SERVER_NAME, _sni, ""),
         _field(bodies, ALPN, _alpn, _NO_ALPN),
         _field(bodies, ECH, _ech, None),
-        whole,
+        whole and sound,
     )
 
 
@@ -255,9 +256,9 @@ def server_hello(body: bytes, *, whole: bool = True) -> ServerHello:
     cursor.vector(1)
     cipher = cursor.number(2)
     cursor.number(1)
-    _, bodies = _extensions(cursor, cut=not whole)
+    _, bodies, sound = _extensions(cursor)
     # The extension rules (RFC 8446, 4.2.1); the cipher tells as much where it was not captured.
-    cut_1_3 = not whole and _FIRST_1_3 <= cipher <= _LAST_1_3
+    cut_1_3 = not (whole and sound) and _FIRST_1_3 <= cipher <= _LAST_1_3
     version = _field(
         bodies, SUPPORTED_VERSIONS, lambda body: body.number(2), 0x0304 if cut_1_3 else legacy
     )

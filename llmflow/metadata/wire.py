@@ -114,9 +114,13 @@ class Pieces:
                 end = offset + len(data)
         return b"".join(parts)
 
-    def keep_below(self, offset: int) -> None:
-        """Let all pieces go that begin at ``offset`` or behind it."""
-        self._pieces = {at: data for at, data in self._pieces.items() if at < offset}
+    def drop(self, start: int, end: int | None = None) -> None:
+        """Let the pieces go that begin at ``start`` or behind it, and before ``end``."""
+        self._pieces = {
+            at: data
+            for at, data in self._pieces.items()
+            if at < start or (end is not None and at >= end)
+        }
         self.held = sum(map(len, self._pieces.values()))
 
 

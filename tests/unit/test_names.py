@@ -71,6 +71,18 @@ def test_http_in_clear() -> None:
     assert found == names(packets[::-1], agents=("GPTBot",))
 
 
+def test_request_in_several_segments() -> None:
+    """Some clients write the first line alone."""
+    line, rest = b"POST / HTTP/1.1\r\n", b"Accept: x\r\nHost: llm.example\r\n\r\n{}"
+    packets = [(0, 0, line), (0, len(line), rest)]
+    assert names(packets).host == names(packets[::-1]).host == "llm.example"
+    assert names([(0, 0, line + rest[:30])]).host == "llm.example"
+    collector: NameCollector[int] = NameCollector()
+    for packet in [*packets, packets[0]]:
+        collector.feed(1, *packet)
+    assert collector.held == 0
+
+
 def test_quic() -> None:
     found = names([(1, None, initial(crypto(0, client_hello(alpn=(b"h3",)))))])
     assert (found.sni, found.alpn, found.quic_version) == ("claude.ai", ("h3",), "1")

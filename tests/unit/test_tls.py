@@ -51,6 +51,12 @@ def test_damage_in_one_extension_costs_that_field_only() -> None:
     assert (hello.sni, hello.ech) == ("claude.ai", None)
 
 
+def test_damage_among_the_extensions_leaves_what_stands_before() -> None:
+    """But it is no whole hello any more, and gets no fingerprint."""
+    hello = read(client_hello()[:-3])
+    assert (hello.sni, hello.whole, hello.signatures) == ("claude.ai", False, ())
+
+
 def test_hello_without_extensions() -> None:
     """TLS 1.0 clients may leave the whole block out."""
     body = b"\3\1" + bytes(32) + b"\0" + vector(2, b"\0\x2f") + b"\1\0"
