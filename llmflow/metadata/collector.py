@@ -20,7 +20,7 @@ from llmflow.metadata.names import FlowNames, Names
 
 Key = TypeVar("Key", bound=Hashable)
 
-MAX_FLOWS = 200_000
+MAX_FLOWS = 100_000  # about 2 kB each
 MAX_BYTES = 64 << 20
 
 

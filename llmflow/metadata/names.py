@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from llmflow.metadata import http1, quic, tls
 from llmflow.metadata.ja4 import ja4
@@ -17,14 +17,12 @@ from llmflow.metadata.wire import MalformedError, Pieces
 
 # A hello of 64 KiB in records; more segments than that are no handshake.
 MAX_SIDE = tls.MAX_HELLO + (1 << 12)
-MAX_PIECES = 128
+MAX_PIECES = 64
 MAX_IDLE = 1 << 14  # bytes held where nothing begins like a hello
-MAX_STARTS = 16  # payloads of one side that begin like a hello and are none
+MAX_STARTS = 12  # payloads of one side that begin like a hello and are none, or not yet
 _TLS = b"\x16\x03"
 _BEGINNINGS = (_TLS, *http1.METHODS)
 _FAR = 1 << 62  # beyond any offset
-
-Hello = tls.ClientHello | tls.ServerHello
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,16 @@ class Names:
     event_stream: bool = False
 
 
+class _Hello(NamedTuple):
+    """What remains of a hello: the names in it, and whose it is."""
+
+    kind: int
+    names: Names
+
+
+_NO_REQUEST = http1.Request("", "", connect=False)
+
+
 def _text(protocol: bytes) -> str:
     """Write an ALPN id as text; GREASE and other bytes outside ASCII are escaped."""
     return protocol.decode("ascii", "backslashreplace")
@@ -77,7 +85,7 @@ class _Side:
 
     Attributes
     ----------
-    hello : ClientHello, ServerHello or None
+    hello : _Hello or None
         The whole one with the lowest sequence number, which is ``hello_at``.
     request : Request or None
         The same for requests.
@@ -94,7 +102,7 @@ class _Side:
         self._pieces = Pieces(MAX_SIDE, MAX_PIECES)
         self._dead: frozenset[int] = frozenset()
         self.closed = False
-        self.hello: Hello | None = None
+        self.hello: _Hello | None = None
         self.request: http1.Request | None = None
         self.hello_at = self.request_at = _FAR
 
@@ -118,8 +126,9 @@ class _Side:
         fits = self._pieces.add(offset, data)
         for start in self._starts():
             self._try(start)
-        idle = self._pieces.held > MAX_IDLE and not self._starts()
-        if not fits or idle or len(self._dead) > MAX_STARTS:
+        starts = self._starts()
+        idle = self._pieces.held > MAX_IDLE and not starts
+        if not fits or idle or len(self._dead) + len(starts) > MAX_STARTS:
             self.close()
 
     def _starts(self) -> list[int]:
@@ -135,7 +144,9 @@ class _Side:
         run = self._pieces.run(start)
         if run.startswith(http1.METHODS):
             return http1.MAX_HEAD
-        found = tls.record_message(run)
+        found = None
+        with suppress(MalformedError):  # pieces that contradict each other
+            found = tls.record_message(run)
         return found.length + MAX_IDLE if found else MAX_SIDE
 
     def _try(self, start: int) -> None:
@@ -154,7 +165,7 @@ class _Side:
         except MalformedError:
             self._dead |= {start}
 
-    def fronts(self) -> tuple[Hello | None, http1.Request | None]:
+    def fronts(self) -> tuple[_Hello | None, http1.Request | None]:
         """The hello and the request; where there is no whole one, the front of the lowest."""
         hello, request = self.hello, self.request
         for start in self._starts():
@@ -172,9 +183,29 @@ class _Side:
         self._pieces.drop(-_FAR)
 
 
-def _read(found: tls.Message) -> Hello:
-    read = tls.client_hello if found.kind == tls.CLIENT_HELLO else tls.server_hello
-    return read(found.body, whole=found.whole)
+def _read(found: tls.Message, *, is_quic: bool = False) -> _Hello:
+    if found.kind == tls.CLIENT_HELLO:
+        client = tls.client_hello(found.body, whole=found.whole)
+        names = Names(
+            sni=client.sni,
+            alpn=tuple(map(_text, client.alpn)),
+            ech=client.ech is not None,
+            ja4=ja4(client, quic=is_quic) if client.whole else "",
+            tls_version="1.3" if is_quic else "",
+        )
+    else:
+        server = tls.server_hello(found.body, whole=found.whole)
+        names = Names(alpn_chosen=_text(server.alpn), tls_version=tls.version_name(server.version))
+    return _Hello(found.kind, names)
+
+
+def _read_quic(reader: quic.InitialReader) -> Names:
+    said = Names()
+    found = reader.front()
+    if found and found.kind == tls.CLIENT_HELLO:
+        with suppress(MalformedError):
+            said = _read(found, is_quic=True).names
+    return replace(said, quic_version=quic.version_name(reader.version))
 
 
 class FlowNames:
@@ -190,12 +221,13 @@ class FlowNames:
         Tokens of User-Agent to look for.
     """
 
-    __slots__ = ("_events", "_origin", "_quic", "_sides")
+    __slots__ = ("_events", "_of_quic", "_origin", "_quic", "_sides")
 
     def __init__(self, agents: Sequence[str] = ()) -> None:
         self._sides = (_Side(agents), _Side(agents))
         self._origin: list[int | None] = [None, None]
         self._quic: quic.InitialReader | None = None
+        self._of_quic: Names | None = None
         self._events = False
 
     @property
@@ -207,7 +239,7 @@ class FlowNames:
     def complete(self) -> bool:
         """Whether nothing can be added: both hellos are whole, or that of a QUIC client."""
         if self._quic:
-            return self._quic.message is not None
+            return self._of_quic is not None
         return all(side.hello for side in self._sides)
 
     def add(self, side: int, seq: int | None, payload: bytes) -> None:
@@ -228,6 +260,9 @@ class FlowNames:
             if self._quic is None:
                 self._quic = quic.InitialReader()
             self._quic.feed(side, payload)
+            if self._quic.message and not self._of_quic:
+                self._of_quic = _read_quic(self._quic)
+                self._quic.message = None
             return
         origin = self._origin[side]
         if origin is None:
@@ -248,42 +283,19 @@ class FlowNames:
     def names(self) -> Names:
         """What is known so far; from the fronts of hellos where their ends are missing."""
         if self._quic:
-            return self._of_quic(self._quic)
-        hellos, requests = zip(*(side.fronts() for side in self._sides), strict=True)
-        client = next((x for x in hellos if isinstance(x, tls.ClientHello)), None)
-        server = next((x for x in hellos if isinstance(x, tls.ServerHello)), None)
-        request = next(filter(None, requests), http1.Request("", "", connect=False))
-        return Names(
-            **_of_client(client, is_quic=False),
-            alpn_chosen=_text(server.alpn) if server else "",
-            tls_version=tls.version_name(server.version) if server else "",
+            return self._of_quic or _read_quic(self._quic)
+        fronts = [side.fronts() for side in self._sides]
+        said = {hello.kind: hello.names for hello, _ in fronts if hello}
+        server = said.get(tls.SERVER_HELLO, Names())
+        request = next((found for _, found in fronts if found), _NO_REQUEST)
+        return replace(
+            said.get(tls.CLIENT_HELLO, Names()),
+            alpn_chosen=server.alpn_chosen,
+            tls_version=server.tls_version,
             host=request.host,
             agent=request.agent,
             event_stream=self._events,
         )
-
-    def _of_quic(self, reader: quic.InitialReader) -> Names:
-        client = None
-        found = reader.front()
-        if found and found.kind == tls.CLIENT_HELLO:
-            with suppress(MalformedError):
-                client = tls.client_hello(found.body, whole=found.whole)
-        return Names(
-            **_of_client(client, is_quic=True),
-            tls_version="1.3" if client else "",
-            quic_version=quic.version_name(reader.version) if reader.version else "",
-        )
-
-
-def _of_client(hello: tls.ClientHello | None, *, is_quic: bool) -> dict[str, Any]:
-    if hello is None:
-        return {}
-    return {
-        "sni": hello.sni,
-        "alpn": tuple(map(_text, hello.alpn)),
-        "ech": hello.ech is not None,
-        "ja4": ja4(hello, quic=is_quic) if hello.whole else "",
-    }
 
 
 def names(packets: Iterable[tuple[int, int | None, bytes]], agents: Sequence[str] = ()) -> Names:

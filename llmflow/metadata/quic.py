@@ -250,7 +250,7 @@ class InitialReader:
     @property
     def exhausted(self) -> bool:
         """Whether more datagrams are of no use."""
-        return self.message is not None or not self._left
+        return not self._left
 
     @property
     def held(self) -> int:
@@ -303,10 +303,11 @@ class InitialReader:
                 pieces.add(offset, data)
         try:
             message = tls.message(pieces.run(0))
-        except MalformedError:
-            message = None
+        except MalformedError:  # nothing that follows can mend it
+            self._left = 0
+            return
         if message and message.whole and message.kind == tls.CLIENT_HELLO:
-            self.version, self.message = version, message
+            self.version, self.message, self._left = version, message, 0
         elif new:  # later packets may have come before the one that tells the keys
             waiting, self._waiting = self._waiting, []
             self._waiting += [initial for initial in waiting if not self._open(initial)]

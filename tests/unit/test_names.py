@@ -90,6 +90,16 @@ def test_quic() -> None:
     assert found.ja4.startswith("q13d0304h3_")
 
 
+def test_segments_that_contradict_each_other() -> None:
+    """Retransmissions with other bytes: an attack, so any answer will do, but no exception."""
+    packets = [(0, 100, HELLO[:40]), (0, 90, b"\x16\3\1\1\0" + bytes(40)), (0, 140, HELLO[40:])]
+    for front in (b"\x16\3\1\0\x90\1\0\0\x8c", b"GET / HTTP/1.1\r\n", b"\x16"):
+        for at in range(80, 150, 3):
+            packets.append((0, at, front))
+            assert isinstance(names(packets), Names)
+            assert isinstance(names(packets[::-1]), Names)
+
+
 def test_nothing_says_nothing() -> None:
     assert names([]) == names([(0, 0, b""), (0, 1, b"SSH-2.0-x"), (1, None, b"x")]) == Names()
 

@@ -197,6 +197,8 @@ def test_bounds() -> None:
     assert reader.exhausted
     assert reader.held == 0
     assert read(initial(crypto(1 << 20, b"x" * 100))).held == 0
+    huge = read(initial(crypto(0, b"\1\2\0\0\0")))
+    assert (huge.exhausted, huge.held, huge.front()) == (True, 0, None)
 
 
 def test_a_cut_hello_is_given_as_far_as_it_goes() -> None:
