@@ -11,7 +11,6 @@ from hashlib import sha256
 from llmflow.metadata.tls import ALPN, SERVER_NAME, ClientHello
 
 _VERSIONS = {0x0002: "s2", 0x0300: "s3", 0x0301: "10", 0x0302: "11", 0x0303: "12", 0x0304: "13"}
-_NOTHING = "0" * 12
 
 
 def is_grease(number: int) -> bool:
@@ -32,7 +31,7 @@ def _hex(numbers: Iterable[int]) -> str:
 
 
 def _hash(text: str) -> str:
-    return sha256(text.encode()).hexdigest()[:12]
+    return sha256(text.encode()).hexdigest()[:12] if text else "0" * 12
 
 
 def _alpn(hello: ClientHello) -> str:
@@ -75,7 +74,7 @@ def ja4(hello: ClientHello, *, quic: bool = False) -> str:
         + f"{min(len(ciphers), 99):02}{min(len(extensions), 99):02}"
         + _alpn(hello)
         + "_"
-        + (_hash(_hex(sorted(ciphers))) if ciphers else _NOTHING)
+        + _hash(_hex(sorted(ciphers)))
         + "_"
-        + (_hash(hashed) if extensions else _NOTHING)
+        + _hash(hashed)
     )

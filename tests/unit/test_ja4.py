@@ -65,6 +65,12 @@ def test_missing_parts_are_zeros() -> None:
     assert ja4(bare, quic=True) == "q10i000000_000000000000_000000000000"
 
 
+def test_no_extension_but_name_and_protocol_is_zeros_too() -> None:
+    """Both are left out of the last part, which is then empty."""
+    lone = dataclasses.replace(CHROME, extensions=(0, 16), signatures=())
+    assert ja4(lone) == "t13d1502h2_8daaf6152771_000000000000"
+
+
 def test_counts_end_at_99() -> None:
     many = dataclasses.replace(CHROME, ciphers=tuple(range(1, 121)))
     assert ja4(many)[4:6] == "99"
