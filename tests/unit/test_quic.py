@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 
@@ -212,3 +214,9 @@ def test_a_packet_that_does_not_open_is_none() -> None:
     datagram = bytearray(initial(crypto(0, client_hello())))
     datagram[-1] ^= 1
     assert read(bytes(datagram)).front() is None
+
+
+def test_cryptography_is_imported_only_where_there_is_quic() -> None:
+    """Runs without QUIC should not wait for it."""
+    code = "import sys, llmflow.metadata.collector; sys.exit('cryptography' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
