@@ -38,7 +38,7 @@ class NameCollector(Generic[Key]):
         Flows known at once; packets of further ones are dropped and counted.
     max_bytes : int
         Payload bytes held at once over all flows; a flow that would need more is given up, counted,
-        and left with the names it has.
+        and left with the names it has said.
 
     Attributes
     ----------

@@ -19,6 +19,7 @@ from llmflow.metadata.wire import MalformedError, Pieces
 MAX_SIDE = tls.MAX_HELLO + (1 << 12)
 MAX_PIECES = 64
 MAX_IDLE = 1 << 14  # bytes held where nothing begins like a hello
+MAX_LATE = 16  # payloads behind a gap in a hello, after which nobody fills it any more
 MAX_STARTS = 12  # payloads of one side that begin like a hello and are none, or not yet
 _TLS = b"\x16\x03"
 _BEGINNINGS = (_TLS, *http1.METHODS)
@@ -86,21 +87,23 @@ class _Side:
     Attributes
     ----------
     hello : _Hello or None
-        The whole one with the lowest sequence number, which is ``hello_at``.
+        The whole one with the lowest sequence number, which is ``hello_at``; a front if given up.
     request : Request or None
         The same for requests.
     closed : bool
-        Given up: too much came that is no hello.
+        Given up: too much came that is no hello, or too much behind a gap in one.
     """
 
     __slots__ = (
-        "_agents", "_dead", "_pieces", "closed", "hello", "hello_at", "request", "request_at",
+        "_agents", "_dead", "_late", "_pieces", "closed",
+        "hello", "hello_at", "request", "request_at",
     )  # fmt: skip
 
     def __init__(self, agents: Sequence[str]) -> None:
         self._agents = agents
         self._pieces = Pieces(MAX_SIDE, MAX_PIECES)
         self._dead: frozenset[int] = frozenset()
+        self._late = 0
         self.closed = False
         self.hello: _Hello | None = None
         self.request: http1.Request | None = None
@@ -117,11 +120,16 @@ class _Side:
 
     def add(self, offset: int, data: bytes) -> None:
         """Hold a payload as long as it may belong to the lowest hello or request."""
-        starts = self._starts()
-        behind = starts and offset > starts[0] + self._reach(starts[0])
-        if self.closed or offset >= self.hello_at or (behind and not data.startswith(_BEGINNINGS)):
+        if self.closed or offset >= self.hello_at:
             return
         if offset >= self.request_at and data.startswith(http1.METHODS):
+            return
+        starts = self._starts()
+        behind = starts and offset > starts[0] + self._reach(starts[0])
+        if behind and not data.startswith(_BEGINNINGS):
+            self._late += 1
+            if self._late > MAX_LATE:
+                self.close()
             return
         fits = self._pieces.add(offset, data)
         for start in self._starts():
@@ -147,7 +155,7 @@ class _Side:
         found = None
         with suppress(MalformedError):  # pieces that contradict each other
             found = tls.record_message(run)
-        return found.length + MAX_IDLE if found else MAX_SIDE
+        return found.length + tls.MAX_OVERHEAD if found else MAX_SIDE
 
     def _try(self, start: int) -> None:
         run = self._pieces.run(start)
@@ -178,7 +186,8 @@ class _Side:
         return hello, request
 
     def close(self) -> None:
-        """Give up: nothing more is held."""
+        """Give up: what is there has to do, and nothing more is held."""
+        self.hello, self.request = self.fronts()
         self.closed = True
         self._pieces.drop(-_FAR)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -234,7 +235,7 @@ class InitialReader:
     version : int
         Of the packets that the hello was in; the first seen as long as there is none; 0 at first.
     message : tls.Message or None
-        The ClientHello, once it is whole.
+        The ClientHello, once it is whole or given up.
     """
 
     __slots__ = ("_client", "_crypto", "_left", "_waiting", "message", "version")
@@ -275,7 +276,9 @@ class InitialReader:
             self.close()
 
     def close(self) -> None:
-        """Look into no further packet, and hold nothing."""
+        """Look into no further packet, and hold nothing; what is there has to do."""
+        with suppress(MalformedError):
+            self.message = self.front()
         self._left = 0
         self._waiting.clear()
         self._crypto.clear()

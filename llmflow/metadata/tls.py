@@ -25,6 +25,7 @@ MAX_HELLO = 1 << 16
 _HANDSHAKE = 22
 _MAX_RECORD = (1 << 14) + 2048  # RFC 5246, section 6.2.3
 _MAX_RECORDS = 256
+MAX_OVERHEAD = 4 + 5 * _MAX_RECORDS  # bytes of headers that a hello may come with
 
 # Extension types (IANA).
 SERVER_NAME, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS = 0, 13, 16, 43

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from llmflow.metadata.collector import NameCollector
 from llmflow.metadata.names import MAX_IDLE, MAX_SIDE, Names, names
 from tests.hellos import client_hello, crypto, initial, records, server_hello, vector
@@ -133,8 +135,8 @@ def test_collector_bounds_flows_and_bytes() -> None:
     for key in range(3):
         collector.feed(key, 0, 0, HELLO[:1000])
     assert (collector.dropped_packets, collector.given_up, collector.held) == (1, 1, 1000)
-    collector.feed(1, 0, 0, HELLO[:1000])
-    assert (collector.finish(0).sni, collector.finish(1)) == ("claude.ai", Names())
+    collector.feed(1, 0, 1000, HELLO[1000:])
+    assert [collector.finish(key).sni for key in range(3)] == ["claude.ai", "claude.ai", ""]
     assert collector.held == 0
 
 
@@ -145,6 +147,18 @@ def test_whole_hellos_need_no_memory() -> None:
     collector.feed(2, 0, None, initial(crypto(0, client_hello("chatgpt.com"))))
     assert (collector.finish(1).sni, collector.finish(2).sni) == ("claude.ai", "chatgpt.com")
     assert collector.given_up == 0
+
+
+@pytest.mark.parametrize("size", [40, 1400])
+def test_a_hello_that_will_never_be_whole_is_not_waited_for(size: int) -> None:
+    """A short snaplen cuts every hello: flows must not stay unfinished for that."""
+    collector: NameCollector[int] = NameCollector()
+    collector.feed(1, 0, 0, HELLO[:300])
+    assert collector.unfinished == {1}
+    for i in range(80):
+        collector.feed(1, 0, len(HELLO) + i * size, bytes(size))
+    assert (collector.unfinished, collector.held) == (set(), 0)
+    assert collector.finish(1).sni == "claude.ai"
 
 
 def test_one_flow_holds_little() -> None:

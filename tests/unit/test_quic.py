@@ -203,6 +203,14 @@ def test_bounds() -> None:
     assert (huge.exhausted, huge.held, huge.front()) == (True, 0, None)
 
 
+def test_given_up_hellos_keep_their_front() -> None:
+    """So many packets, and a part never came."""
+    reader = read(*(initial(crypto(*PARTS[0]), number=i) for i in range(40)))
+    assert reader.exhausted
+    assert reader.message
+    assert tls.client_hello(reader.message.body, whole=False).sni == "chatgpt.com"
+
+
 def test_a_cut_hello_is_given_as_far_as_it_goes() -> None:
     reader = read(initial(crypto(*PARTS[0])))
     front = reader.front()
