@@ -6,6 +6,7 @@
     ├── CaptureError        a capture that cannot be read at all
     ├── LabelError          labels or manifests that cannot be used
     ├── ModelError          a model that is damaged, untrusted or of another feature schema
+    ├── ProviderError       a list of providers that cannot be used
     └── OutputError         a result that cannot be written
 
 Damage *inside* a capture is no exception: it is counted in the
@@ -44,6 +45,10 @@ class LabelError(LlmflowError):
 
 class ModelError(LlmflowError):
     """A model that is damaged, not trusted, or made for another feature schema."""
+
+
+class ProviderError(LlmflowError):
+    """A list of providers that cannot be read or is not of the format."""
 
 
 class OutputError(LlmflowError):

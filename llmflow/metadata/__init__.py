@@ -1,0 +1,1 @@
+"""What the wire says in clear: names, protocols, versions. A witness, never a feature."""

@@ -1,0 +1,80 @@
+"""JA4, the TLS client fingerprint of FoxIO (BSD-3-Clause; ``technical_details/JA4.md``).
+
+Only JA4 itself: its relatives (JA4S, JA4H, JA4X, …) are under another licence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+from llmflow.metadata.tls import ALPN, SERVER_NAME, ClientHello
+
+_VERSIONS = {0x0002: "s2", 0x0300: "s3", 0x0301: "10", 0x0302: "11", 0x0303: "12", 0x0304: "13"}
+
+
+def is_grease(number: int) -> bool:
+    """Whether a 16-bit value is one of the sixteen of RFC 8701.
+
+    >>> is_grease(0x3A3A), is_grease(0x3A4A), is_grease(0x1301)
+    (True, False, False)
+    """
+    return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
+
+
+def _real(numbers: Iterable[int]) -> list[int]:
+    return [number for number in numbers if not is_grease(number)]
+
+
+def _hex(numbers: Iterable[int]) -> str:
+    return ",".join(f"{number:04x}" for number in numbers)
+
+
+def _hash(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:12] if text else "0" * 12
+
+
+def _alpn(hello: ClientHello) -> str:
+    """First and last character of the first protocol offered.
+
+    They are taken from its hexadecimal digits if one of the two is no letter or digit.
+    """
+    first = hello.alpn[0] if hello.alpn else b""
+    if not first:
+        return "00"
+    ends = bytes([first[0], first[-1]])
+    text = ends.decode("latin-1") if ends.isalnum() else first.hex()
+    return text[0] + text[-1]
+
+
+def ja4(hello: ClientHello, *, quic: bool = False) -> str:
+    """Fingerprint of a ClientHello.
+
+    Parameters
+    ----------
+    hello : ClientHello
+        A whole one: what is missing would change the fingerprint.
+    quic : bool
+        Whether it came over QUIC.
+
+    Returns
+    -------
+    str
+        Such as ``t13d1516h2_8daaf6152771_e5627efa2ab1``.
+    """
+    ciphers, extensions = _real(hello.ciphers), _real(hello.extensions)
+    version = max(_real(hello.versions), default=hello.version)
+    hashed = _hex(sorted(x for x in extensions if x not in (SERVER_NAME, ALPN)))
+    if signatures := _real(hello.signatures):
+        hashed += "_" + _hex(signatures)
+    return (
+        ("q" if quic else "t")
+        + _VERSIONS.get(version, "00")
+        + ("d" if SERVER_NAME in extensions else "i")
+        + f"{min(len(ciphers), 99):02}{min(len(extensions), 99):02}"
+        + _alpn(hello)
+        + "_"
+        + _hash(_hex(sorted(ciphers)))
+        + "_"
+        + _hash(hashed)
+    )

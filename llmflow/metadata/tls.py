@@ -1,0 +1,267 @@
+"""TLS hellos in clear: ClientHello and ServerHello.
+
+RFC 8446 (TLS 1.3; records in 5.1, handshake in 4), RFC 5246 (1.2), RFC 6066 section 3 (SNI),
+RFC 7301 (ALPN), RFC 9849 (ECH). SSL 2.0 hellos are refused.
+
+ECH: an outer ClientHello names the *public name* of its configuration, which is the front's and not
+the service's. Browsers send the same extension with random content (GREASE, RFC 9849 section 6.2)
+where they have no configuration, and then the name is the service's. From the ClientHello the two
+cannot be told apart, and that is by design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from llmflow.metadata.wire import Cursor, MalformedError, host_name
+
+_T = TypeVar("_T")
+_NO_ALPN: tuple[bytes, ...] = ()
+
+CLIENT_HELLO, SERVER_HELLO = 1, 2
+MAX_HELLO = 1 << 16
+_HANDSHAKE = 22
+_MAX_RECORD = (1 << 14) + 2048  # RFC 5246, section 6.2.3
+_MAX_RECORDS = 256
+MAX_OVERHEAD = 4 + 5 * _MAX_RECORDS  # bytes of headers that a hello may come with
+
+# Extension types (IANA).
+SERVER_NAME, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS = 0, 13, 16, 43
+ECH = 0xFE0D
+
+_VERSIONS = {0x0300: "3.0", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
+_FIRST_1_3, _LAST_1_3 = 0x1301, 0x1307  # cipher suites of TLS 1.3 only (RFC 8446, B.4; RFC 9150)
+# SHA-256 of "HelloRetryRequest" in place of the random bytes (RFC 8446, section 4.1.3).
+_RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+
+
+class Message(NamedTuple):
+    """A handshake message, perhaps its front only: type, length it should have, bytes there are."""
+
+    kind: int
+    length: int
+    body: bytes
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is there."""
+        return len(self.body) == self.length
+
+
+class Ech(NamedTuple):
+    """Outer ECH extension (RFC 9849, section 5): HPKE algorithms, number of the configuration."""
+
+    kdf: int
+    aead: int
+    config_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHello:
+    """What a ClientHello says.
+
+    Parameters
+    ----------
+    version : int
+        ``legacy_version``.
+    ciphers, extensions, versions, signatures : tuple of int
+        As sent, in order, with GREASE (RFC 8701); empty where the extension is missing or damaged.
+    sni : str
+        Server name, in the form of :func:`llmflow.metadata.wire.host_name`; empty without one.
+    alpn : tuple of bytes
+        Protocols offered, in order.
+    ech : Ech or None
+        An outer ECH extension, real or GREASE; ``sni`` is then the outer name.
+    whole : bool
+        False if the end is damaged or was not captured: lists and names may be missing.
+    """
+
+    version: int
+    ciphers: tuple[int, ...]
+    extensions: tuple[int, ...]
+    versions: tuple[int, ...]
+    signatures: tuple[int, ...]
+    sni: str
+    alpn: tuple[bytes, ...]
+    ech: Ech | None
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHello:
+    """What a ServerHello says: chosen version and cipher; ``alpn`` is in clear up to TLS 1.2.
+
+    ``retry`` marks a HelloRetryRequest (RFC 8446, section 4.1.4), whose choices already bind.
+    """
+
+    version: int
+    cipher: int
+    alpn: bytes
+    retry: bool
+
+
+def version_name(number: int) -> str:
+    """Name of a protocol version; empty for unknown ones and drafts other than of TLS 1.3.
+
+    >>> version_name(0x0303), version_name(0x7f1c), version_name(0x0a0a)
+    ('1.2', '1.3', '')
+    """
+    return "1.3" if number >> 8 == 0x7F else _VERSIONS.get(number, "")
+
+
+def message(stream: bytes) -> Message | None:
+    """First handshake message of a handshake stream (QUIC has no records); None if too short.
+
+    Raises
+    ------
+    MalformedError
+        A message longer than any hello may be.
+    """
+    if len(stream) < 4:
+        return None
+    length = int.from_bytes(stream[1:4], "big")
+    if length > MAX_HELLO:
+        raise MalformedError("a hello of more than 64 KiB")
+    return Message(stream[0], length, stream[4 : 4 + length])
+
+
+def record_message(stream: bytes) -> Message | None:
+    """First handshake message of the bytes of a TCP stream, put together from records.
+
+    Returns
+    -------
+    Message or None
+        None as long as not even its header is there.
+
+    Raises
+    ------
+    MalformedError
+        Whatever follows, this is no TLS hello: other record types, SSL 2.0, impossible lengths.
+    """
+    parts: list[bytes] = []
+    held, wanted, at = 0, MAX_HELLO, 0
+    while at < len(stream) and held < wanted:
+        head = stream[at : at + 5]
+        if head[0] != _HANDSHAKE or (len(head) > 1 and head[1] != 3):
+            raise MalformedError("no TLS handshake record")
+        if len(head) < 5:
+            break
+        length = int.from_bytes(head[3:], "big")
+        if not 0 < length <= _MAX_RECORD or len(parts) == _MAX_RECORDS:
+            raise MalformedError("a TLS record of impossible length")
+        parts.append(stream[at + 5 : at + 5 + length])
+        held, at = held + len(parts[-1]), at + 5 + length
+        if held >= 4 and wanted == MAX_HELLO and (found := message(b"".join(parts))):
+            if found.kind not in (CLIENT_HELLO, SERVER_HELLO):
+                raise MalformedError("no hello")
+            wanted = found.length + 4
+    return message(b"".join(parts))
+
+
+def _sni(body: Cursor) -> str:
+    names = body.vector(2)
+    while names.left:
+        kind, name = names.number(1), names.vector(2)
+        if kind == 0:
+            return host_name(name.take(name.left).decode("utf-8", "replace"))
+    return ""
+
+
+def _alpn(body: Cursor) -> tuple[bytes, ...]:
+    protocols = body.vector(2)
+    found: list[bytes] = []
+    while protocols.left:
+        name = protocols.vector(1)
+        found.append(name.take(name.left))
+    return tuple(found)
+
+
+def _ech(body: Cursor) -> Ech | None:
+    if body.number(1) != 0:  # 1 is the inner hello, which is never in clear
+        return None
+    return Ech(body.number(2), body.number(2), body.number(1))
+
+
+def _extensions(cursor: Cursor) -> tuple[tuple[int, ...], dict[int, Cursor], bool]:
+    """Types in order, the first body of each, and whether there is nothing beyond them.
+
+    What stands before a cut or before damage is as good as in a whole hello.
+    """
+    types: list[int] = []
+    bodies: dict[int, Cursor] = {}
+    if not cursor.left:  # RFC 5246, section 7.4.1.2: extensions may be left out
+        return (), bodies, True
+    try:
+        block = cursor.vector(2, cut=True)
+        while block.left:
+            kind, body = block.number(2), block.vector(2)
+            types.append(kind)
+            bodies.setdefault(kind, body)
+    except MalformedError:
+        return tuple(types), bodies, False
+    return tuple(types), bodies, True
+
+
+def _field(bodies: dict[int, Cursor], kind: int, read: Callable[[Cursor], _T], missing: _T) -> _T:
+    """One extension's content; damage in it costs this field and no other."""
+    body = bodies.get(kind)
+    if body is None:
+        return missing
+    try:
+        return read(body)
+    except MalformedError:
+        return missing
+
+
+def client_hello(body: bytes, *, whole: bool = True) -> ClientHello:
+    """Read a ClientHello (RFC 8446, section 4.1.2).
+
+    Parameters
+    ----------
+    body : bytes
+        The message without its 4-byte header.
+    whole : bool
+        False if ``body`` is the front of a message only; what lies in it is given.
+
+    Raises
+    ------
+    MalformedError
+        Lengths before the extensions that contradict each other, or a front that ends there.
+    """
+    cursor = Cursor(body)
+    version = cursor.number(2)
+    cursor.take(32)
+    cursor.vector(1)
+    ciphers = cursor.vector(2).numbers(2)
+    cursor.vector(1)
+    types, bodies, sound = _extensions(cursor)
+    return ClientHello(
+        version,
+        ciphers,
+        types,
+        _field(bodies, SUPPORTED_VERSIONS, lambda body: body.vector(1).numbers(2), ()),
+        _field(bodies, SIGNATURE_ALGORITHMS, lambda body: body.vector(2).numbers(2), ()),
+        _field(bodies, SERVER_NAME, _sni, ""),
+        _field(bodies, ALPN, _alpn, _NO_ALPN),
+        _field(bodies, ECH, _ech, None),
+        whole and sound,
+    )
+
+
+def server_hello(body: bytes, *, whole: bool = True) -> ServerHello:
+    """Read a ServerHello (RFC 8446, section 4.1.3); parameters and errors as `client_hello`."""
+    cursor = Cursor(body)
+    legacy, random = cursor.number(2), cursor.take(32)
+    cursor.vector(1)
+    cipher = cursor.number(2)
+    cursor.number(1)
+    _, bodies, sound = _extensions(cursor)
+    # The extension rules (RFC 8446, 4.2.1); the cipher tells as much where it was not captured.
+    cut_1_3 = not (whole and sound) and _FIRST_1_3 <= cipher <= _LAST_1_3
+    version = _field(
+        bodies, SUPPORTED_VERSIONS, lambda body: body.number(2), 0x0304 if cut_1_3 else legacy
+    )
+    protocols = _field(bodies, ALPN, _alpn, _NO_ALPN)
+    return ServerHello(version, cipher, protocols[0] if protocols else b"", random == _RETRY)
