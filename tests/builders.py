@@ -208,7 +208,7 @@ def packet_columns(packets: Iterable[Packet], position: int = 0) -> PacketColumn
         src, dst = number(p.src), number(p.dst)
         ends = (src >> 64, src & low, dst >> 64, dst & low, p.sport, p.dport)
         size = 20 + (8 if p.protocol == UDP else 20) + p.payload
-        tail = (size, p.payload, p.seq, 0, 0, p.hint, *([0] * 4), place)
+        tail = (size, p.payload, p.seq, 0, 0, p.hint, *([0] * 6), place)
         rows.append((p.time, *ends, p.protocol, p.flags, *tail))
     return PacketColumns.from_rows(rows)
 

@@ -1,4 +1,4 @@
-"""PacketColumns: one row per IP packet, as equal-length numpy arrays, ~90 bytes a packet."""
+"""PacketColumns: one row per IP packet, as equal-length numpy arrays, ~100 bytes a packet."""
 
 from __future__ import annotations
 
@@ -86,6 +86,9 @@ class PacketColumns(Columns):
         Code of the innermost tunnel that the IP packet lies in (``capture.packet.Tunnel``), 0 none.
     tunnel_id : ndarray of uint32
         Its number: TEID, VNI, GRE key, MPLS label, PPPoE or L2TP session; 0 without one.
+    payload_at, captured : ndarray of uint32
+        Where the TCP or UDP payload begins in the captured packet, and how many bytes of it are
+        there; both 0 where there are none.
     position : ndarray of int64
         Running number of the packet in the whole input, from 0.
     """
@@ -109,6 +112,8 @@ class PacketColumns(Columns):
     vlan_inner: U16
     tunnel: U8
     tunnel_id: U32
+    payload_at: U32
+    captured: U32
     position: I64
 
     @classmethod

@@ -22,7 +22,7 @@ from llmflow.capture.account import (
     TRUNCATED_PACKET,
     UNKNOWN_LINK_TYPE,
 )
-from llmflow.capture.columns import PacketColumns
+from llmflow.capture.columns import TCP, PacketColumns
 from llmflow.capture.network import transport
 from llmflow.capture.packet import LINK, Layer, Packet, SkipError
 from llmflow.capture.records import Records
@@ -51,7 +51,7 @@ def _walk(packet: Packet, link: int, tunnels: Tunnels) -> None:
 
 
 def _decode(frame: bytes, wire: int, time: int, link: int, tunnels: Tunnels) -> tuple[int, ...]:
-    """Fields of PacketColumns from `time` to `tunnel_id`."""
+    """Fields of PacketColumns from `time` to `captured`."""
     if time < 0:
         raise SkipError(MALFORMED)
     if link not in LINKS:
@@ -73,9 +73,12 @@ def _decode(frame: bytes, wire: int, time: int, link: int, tunnels: Tunnels) -> 
     sport, dport, flags, payload, *rest = transport(
         protocol, data, length - header, fragment=packet.fragment
     )
+    shift = (data[12] >> 4) * 4 if protocol == TCP and len(data) > 12 else 8
+    # What a layer has unpacked is not in the block.
+    there = max(min(payload, len(data) - shift), 0) if packet.frame is frame else 0
     return (
         time, *ends, sport, dport, protocol, flags, length, payload, *rest,
-        vlan, vlan_inner, tunnel, tunnel_id,
+        vlan, vlan_inner, tunnel, tunnel_id, (at + header + shift) * (there > 0), there,
     )  # fmt: skip
 
 

@@ -107,7 +107,7 @@ def decode(
         kept, inside = level.rows, None
         if tunnels == "inner":
             inside, kept = level.divide()
-        parts.append(level.columns(block, fronts, kept, records.time, position))
+        parts.append(level.columns(block, fronts, kept, records, position))
         left[parts[-1].position - position] = False
         if inside is None or not len(inside):
             break
@@ -202,7 +202,7 @@ class _Level:
         return deeper
 
     def columns(
-        self, block: bytes, f: Fronts, rows: I64, time: I64, position: int
+        self, block: bytes, f: Fronts, rows: I64, records: Records, position: int
     ) -> PacketColumns:
         """The packets of some rows."""
         of, ip4, transport = self.of[rows], _pick(self.ip4, rows), _pick(self.transport, rows)
@@ -218,8 +218,10 @@ class _Level:
         dst_hi[sixes], dst_lo[sixes] = ip6["dst_hi"], ip6["dst_lo"]
         data = self.at[rows] + self.header[rows] + shift
         record = f.row[of]
+        payload, size = self.payload[rows] * ports, self.captured[rows] - shift
+        there = np.clip(size, 0, payload)
         return PacketColumns(
-            time[record],
+            records.time[record],
             src_hi,
             src_lo,
             dst_hi,
@@ -229,15 +231,17 @@ class _Level:
             protocol,
             transport["flags"] * tcp,
             self.length[rows],
-            self.payload[rows] * ports,
+            payload,
             transport["seq"].astype(np.uint32) * tcp,
             transport["ack"].astype(np.uint32) * tcp,
             transport["window"].astype(np.uint16) * tcp,
-            _hints(block, data, self.captured[rows] - shift, tcp, udp),
+            _hints(block, data, size, tcp, udp),
             f.vlan[of],
             f.vlan_inner[of],
             f.tunnel[of],
             f.tunnel_id[of],
+            ((data - records.offset[record]) * (there > 0)).astype(np.uint32),
+            there.astype(np.uint32),
             record + position,
         )
 

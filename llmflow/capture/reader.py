@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from llmflow.arrays import I64
 from llmflow.capture import dpkt_lane, lanes
 from llmflow.capture.account import TRUNCATED_CAPTURE, PacketAccount
 from llmflow.capture.columns import PacketColumns
@@ -138,6 +139,20 @@ def read_records(
             account.interfaces.update(dict.fromkeys(capture.framer.interfaces()))
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Decoded packets, with the bytes that they were decoded from."""
+
+    packets: PacketColumns
+    data: bytes
+    records: Records
+    position: int
+
+    def payload_at(self, packets: PacketColumns) -> I64:
+        """Where in ``data`` the payloads of some of its packets begin."""
+        return self.records.offset[packets.position - self.position] + packets.payload_at
+
+
 def read_packets(
     paths: Sequence[str | Path],
     account: PacketAccount,
@@ -146,6 +161,22 @@ def read_packets(
     block_bytes: int = BLOCK_BYTES,
     progress: Progress = lambda _: None,
 ) -> Iterator[PacketColumns]:
+    """The packets of :func:`read_blocks`, without the bytes; parameters and errors as there."""
+    blocks = read_blocks(
+        paths, account, tunnels=tunnels, block_bytes=block_bytes, progress=progress
+    )
+    for block in blocks:
+        yield block.packets
+
+
+def read_blocks(
+    paths: Sequence[str | Path],
+    account: PacketAccount,
+    *,
+    tunnels: Tunnels = "inner",
+    block_bytes: int = BLOCK_BYTES,
+    progress: Progress = lambda _: None,
+) -> Iterator[Block]:
     """Read captures as one stream of packets: :func:`read_records`, decoded.
 
     Parameters
@@ -157,7 +188,7 @@ def read_packets(
 
     Yields
     ------
-    PacketColumns
+    Block
         In capture order; together every decoded packet once.
 
     Raises
@@ -171,7 +202,7 @@ def read_packets(
         account.ip_packets += len(packets)
         account.skipped.update(skipped)
         if len(packets):
-            yield packets
+            yield Block(packets, block, records, position)
     unknown = sorted(set(account.link_types) - dpkt_lane.LINKS)
     if unknown and not set(account.link_types) & dpkt_lane.LINKS:
         name = WITHOUT_IP.get(unknown[0], "")

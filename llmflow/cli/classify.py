@@ -36,6 +36,11 @@ if TYPE_CHECKING:
               help="Flows in the table for people.")  # fmt: skip
 @click.option("--model", "model_path", type=click.Path(path_type=Path),
               help="Folder of a trained model instead of the shipped one.")  # fmt: skip
+@click.option("--providers", "provider_files", multiple=True, metavar="FILE",
+              type=click.Path(path_type=Path),
+              help="Your own list of services, which goes before the shipped one.")  # fmt: skip
+@click.option("--no-names", is_flag=True,
+              help="Do not look for names on the wire: no payload is opened.")  # fmt: skip
 @tunnel_option
 @flow_options
 @workers_option
@@ -46,6 +51,8 @@ def command(
     turns: bool,
     limit: int,
     model_path: Path | None,
+    provider_files: tuple[Path, ...],
+    no_names: bool,
     tunnels: Tunnels,
     workers: int,
     **given: Any,  # noqa: ANN401
@@ -61,6 +68,7 @@ def command(
     from llmflow.engine.memory import return_large_arrays
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import load_model
+    from llmflow.metadata.providers import load
     from llmflow.report.writers import format_of
 
     options = take_flow_options(given)
@@ -69,16 +77,19 @@ def command(
         raise click.UsageError("a table goes to the terminal only; choose another -f for -o")
     if form == "table" and turns:
         raise click.UsageError("--turns has no table; choose another -f")
+    if no_names and provider_files:
+        raise click.UsageError("--no-names and --providers exclude each other")
     model = load_model(model_path)
+    providers = None if no_names else load(provider_files)
     return_large_arrays()
     with reading_progress(captures) as progress:
-        stream = FlowStream(captures, options, tunnels, progress=progress)
+        stream = FlowStream(captures, options, tunnels, progress=progress, providers=providers)
         labelled = classify(stream, model, workers)
         if form == "table":
             _show(labelled, limit)
         else:
             _write(labelled, stream, model, output, form, turns=turns)
-    finish(stream.account, stream.closed_early)
+    finish(stream.account, stream.closed_early, stream.names_dropped)
 
 
 def _show(labelled: Iterator[Results], limit: int) -> None:

@@ -199,12 +199,14 @@ def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def finish(account: PacketAccount, closed_early: int = 0) -> None:
+def finish(account: PacketAccount, closed_early: int = 0, names_dropped: int = 0) -> None:
     """Say what was not decoded; end with exit code 3 if anything was damaged."""
     if closed_early:
         click.echo(
             f"llmflow: {closed_early} flows were closed early to stay below --memory", err=True
         )
+    if names_dropped:
+        click.echo(f"llmflow: {names_dropped} names were given up for want of memory", err=True)
     for note in account.notes[:_NOTES]:
         click.echo(f"llmflow: {note}", err=True)
     if account.places > _NOTES:

@@ -12,7 +12,7 @@ then of their key; so the order of the output does not depend on the split eithe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -73,12 +73,16 @@ class FlowAssembler:
 
     Attributes
     ----------
+    watch : callable
+        Called with packets when they are taken, and with whether they begin a new epoch: whoever
+        watches has seen exactly the packets that the flows which leave were made from.
     closed_early : int
         Flows closed so far for lack of memory.
     """
 
     options: FlowOptions = field(default_factory=FlowOptions)
     hold: int = 1 << 18
+    watch: Callable[[PacketColumns, bool], None] = lambda _packets, _anew: None
     closed_early: int = 0
     _kept: Waiting | None = None  # what earlier rounds left
     _resumed: _Resumed = field(default_factory=_Resumed.empty)
@@ -86,6 +90,7 @@ class FlowAssembler:
     _fresh: list[tuple[Waiting, KeyTable]] = field(default_factory=list)
     _new: int = 0  # packets in `_fresh`
     _clock: int = _NEVER
+    _settled: int = _NEVER  # the flows that ended before have left; nothing earlier will come
 
     def push(self, packets: PacketColumns) -> Iterator[FlowBatch]:
         """Take packets in capture order; yield the flows that are known to have ended."""
@@ -98,6 +103,7 @@ class FlowAssembler:
             while at < len(part):
                 room = self._patience() - self._new
                 some = part.take(slice(at, at + room))
+                self.watch(some, steps_back and at == 0)
                 self._clock = max(self._clock, int(some.time.max()))
                 self._fresh.append(wait(some))
                 self._new += len(some)
@@ -110,6 +116,19 @@ class FlowAssembler:
         most, kept = self.options.most_packets, 0 if self._kept is None else len(self._kept)
         # Where memory is scarce, at most two thirds of it are kept; see _scarce.
         return max(1, min(max(self.hold, kept // 2), most // 3, most - kept))
+
+    def open_flows(self) -> tuple[KeyTable, I64, int]:
+        """Keys of the flows that may go on, their starts, and the time from which more may begin.
+
+        Of a key there is one such flow at most; what is newer than that time is not among them.
+        """
+        if self._kept is None:
+            return KeyTable.empty(), np.empty(0, np.int64), self._settled
+        key, time = self._kept.key, self._kept.time.copy()
+        time[self._kept.field("context")] = self._resumed.origin
+        order = np.lexsort((time, key))
+        order = order[run_mask(key[order])]
+        return self._keys.take(self._keys.find(key[order])), time[order], self._settled
 
     def finish(self) -> Iterator[FlowBatch]:
         """Yield the flows that the end of the capture cut off."""
@@ -147,6 +166,7 @@ class FlowAssembler:
                 parts.append(replace(rows, key=numbers[before : before + len(keys)][rows.key]))
                 before += len(keys)
         self._fresh, self._new, self._kept = [], 0, None
+        self._settled = _NEVER if last else self._clock - self.options.ns("reorder")
         if not any(map(len, parts)):
             return
         rows = _in_order(parts)

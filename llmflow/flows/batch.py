@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from llmflow.arrays import I64, U8, U16, U32, U64, Bool
 from llmflow.capture.columns import Columns
 from llmflow.flows.keys import Endpoint, Paired, choose
@@ -112,8 +114,31 @@ class FlowPackets(Columns):
 
 
 @dataclass(frozen=True, slots=True)
+class Named(Columns):
+    """What was said of flows in clear: places in ``texts``, 0 where nothing is known.
+
+    ``provider`` has said its own name; ``provider_weak`` is only guessed, from a name that is
+    shared with much else or from a DNS answer.
+    """
+
+    sni: I64
+    alpn: I64
+    ech: I64
+    ja4: I64
+    provider: I64
+    provider_weak: I64
+
+    @classmethod
+    def nothing(cls, count: int) -> Named:
+        """No names."""
+        return cls(*np.zeros((len(cls.names()), count), np.int64))
+
+
+@dataclass(frozen=True, slots=True)
 class FlowBatch:
-    """Finished flows with their packets."""
+    """Finished flows with their packets, and their names if these were looked for."""
 
     flows: FlowColumns
     packets: FlowPackets
+    names: Named | None = None
+    texts: tuple[str, ...] = ("",)

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from llmflow.capture.account import PacketAccount
 from llmflow.capture.dpkt_lane import Tunnels
-from llmflow.capture.reader import BLOCK_BYTES, Progress, read_packets
+from llmflow.capture.reader import BLOCK_BYTES, Progress, read_blocks
 from llmflow.flows.assemble import FlowAssembler
 from llmflow.flows.batch import FlowBatch, FlowOptions
+from llmflow.flows.naming import Namer
 from llmflow.flows.turns import Data, Turns, find_data, find_turns
+from llmflow.metadata.providers import Providers
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class FlowStream:
         Read at once; does not change results.
     progress : callable
         Called with the bytes read since the last call.
+    providers : Providers or None
+        Whose names to look for; None looks for no names at all.
 
     Attributes
     ----------
@@ -44,6 +48,8 @@ class FlowStream:
         What became of every packet; complete when an iteration has ended.
     closed_early : int
         Flows closed for lack of memory, likewise.
+    names_dropped : int
+        Names given up for lack of memory, likewise.
     """
 
     captures: Sequence[str]
@@ -52,7 +58,9 @@ class FlowStream:
     block_bytes: int = BLOCK_BYTES
     progress: Progress = lambda _: None
     account: PacketAccount = field(default_factory=PacketAccount)
+    providers: Providers | None = None
     closed_early: int = 0
+    names_dropped: int = 0
     _times: hashlib.blake2b = field(default_factory=hashlib.blake2b)
     _sizes: hashlib.blake2b = field(default_factory=hashlib.blake2b)
 
@@ -71,19 +79,32 @@ class FlowStream:
 
     def batches(self) -> Iterator[FlowBatch]:
         """Yield the flows of the captures, batch by batch, as they end."""
-        assembler = FlowAssembler(self.options)
-        blocks = read_packets(
+        if self.providers is None:
+            yield from self._batches(FlowAssembler(self.options), None)
+            return
+        namer = Namer(self.providers, self.options.ns("idle_timeout"), self.options.ns("reorder"))
+        assembler = FlowAssembler(self.options, watch=namer.watch)
+        yield from map(namer.name, self._batches(assembler, namer))
+        self.names_dropped = namer.dropped
+
+    def _batches(self, assembler: FlowAssembler, namer: Namer | None) -> Iterator[FlowBatch]:
+        blocks = read_blocks(
             self.captures,
             self.account,
             tunnels=self.tunnels,
             block_bytes=self.block_bytes,
             progress=self.progress,
         )
-        for packets in blocks:
+        for block in blocks:
+            packets = block.packets
+            if namer:
+                namer.block = block
             self._times.update(packets.time.tobytes())
             self._sizes.update(packets.ip_bytes.tobytes())
             yield from assembler.push(packets)
             self.closed_early = assembler.closed_early
+            if namer and namer.crowded:
+                namer.prune(*assembler.open_flows())
         yield from assembler.finish()
 
 

@@ -39,6 +39,8 @@ class NameCollector(Generic[Key]):
     max_bytes : int
         Payload bytes held at once over all flows; a flow that would need more is given up, counted,
         and left with the names it has said.
+    client_only : bool
+        Whether names are complete without a server's hello.
 
     Attributes
     ----------
@@ -56,7 +58,9 @@ class NameCollector(Generic[Key]):
         *,
         max_flows: int = MAX_FLOWS,
         max_bytes: int = MAX_BYTES,
+        client_only: bool = False,
     ) -> None:
+        self._client_only = client_only
         self._agents = tuple(agents)
         self._max_flows, self._max_bytes = max_flows, max_bytes
         self._flows: dict[Key, FlowNames] = {}
@@ -88,7 +92,7 @@ class NameCollector(Generic[Key]):
                 self.dropped_packets += 1
                 return None
             flow = self._flows[key] = FlowNames(self._agents)
-        held, complete = flow.held, flow.complete
+        held, complete = flow.held, self._is_complete(flow)
         flow.add(side, seq, payload)
         # What is whole in one packet is never held, so it is named however little memory is left.
         if self.held + flow.held - held > self._max_bytes:
@@ -99,7 +103,15 @@ class NameCollector(Generic[Key]):
             self.unfinished.add(key)
         else:
             self.unfinished.discard(key)
-        return flow.names() if flow.complete and not complete else None
+        return flow.names() if self._is_complete(flow) and not complete else None
+
+    def _is_complete(self, flow: FlowNames) -> bool:
+        return flow.client_complete if self._client_only else flow.complete
+
+    def names(self, key: Key) -> Names:
+        """Names of a flow so far; empty if nothing was seen."""
+        flow = self._flows.get(key)
+        return flow.names() if flow else Names()
 
     def finish(self, key: Key) -> Names:
         """Names of a flow that has ended, which is forgotten; empty if nothing was seen."""

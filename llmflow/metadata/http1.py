@@ -73,6 +73,8 @@ def request(data: bytes, agents: Sequence[str] = ()) -> Request:
         elif name == b"user-agent" and not agent:
             text = value.decode("latin-1").lower()
             agent = next((token for token in agents if token.lower() in text), "")
+        if host and (agent or not agents):
+            break
     return Request(host, agent, data.startswith(b"CONNECT "))
 
 

@@ -6,11 +6,15 @@ Only JA4 itself: its relatives (JA4S, JA4H, JA4X, …) are under another licence
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import sha256
 
 from llmflow.metadata.tls import ALPN, SERVER_NAME, ClientHello
 
 _VERSIONS = {0x0002: "s2", 0x0300: "s3", 0x0301: "10", 0x0302: "11", 0x0303: "12", 0x0304: "13"}
+
+
+_GREASE = frozenset(0x1010 * number + 0x0A0A for number in range(16))
 
 
 def is_grease(number: int) -> bool:
@@ -19,18 +23,20 @@ def is_grease(number: int) -> bool:
     >>> is_grease(0x3A3A), is_grease(0x3A4A), is_grease(0x1301)
     (True, False, False)
     """
-    return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
+    return number in _GREASE
 
 
 def _real(numbers: Iterable[int]) -> list[int]:
-    return [number for number in numbers if not is_grease(number)]
+    return [number for number in numbers if number not in _GREASE]
 
 
 def _hex(numbers: Iterable[int]) -> str:
     return ",".join(f"{number:04x}" for number in numbers)
 
 
-def _hash(text: str) -> str:
+@lru_cache(maxsize=1024)  # there are few clients
+def _hash(*lists: tuple[int, ...]) -> str:
+    text = "_".join(map(_hex, filter(None, lists)))
     return sha256(text.encode()).hexdigest()[:12] if text else "0" * 12
 
 
@@ -64,9 +70,7 @@ def ja4(hello: ClientHello, *, quic: bool = False) -> str:
     """
     ciphers, extensions = _real(hello.ciphers), _real(hello.extensions)
     version = max(_real(hello.versions), default=hello.version)
-    hashed = _hex(sorted(x for x in extensions if x not in (SERVER_NAME, ALPN)))
-    if signatures := _real(hello.signatures):
-        hashed += "_" + _hex(signatures)
+    kept = sorted(x for x in extensions if x not in (SERVER_NAME, ALPN))
     return (
         ("q" if quic else "t")
         + _VERSIONS.get(version, "00")
@@ -74,7 +78,7 @@ def ja4(hello: ClientHello, *, quic: bool = False) -> str:
         + f"{min(len(ciphers), 99):02}{min(len(extensions), 99):02}"
         + _alpn(hello)
         + "_"
-        + _hash(_hex(sorted(ciphers)))
+        + _hash(tuple(sorted(ciphers)))
         + "_"
-        + _hash(hashed)
+        + _hash(tuple(kept), tuple(_real(hello.signatures)))
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from llmflow.metadata import http1, quic, tls
@@ -76,9 +77,11 @@ class _Hello(NamedTuple):
 _NO_REQUEST = http1.Request("", "", connect=False)
 
 
+@lru_cache(maxsize=1024)
 def _text(protocol: bytes) -> str:
-    """Write an ALPN id as text; GREASE and other bytes outside ASCII are escaped."""
-    return protocol.decode("ascii", "backslashreplace")
+    """Write an ALPN id as text; GREASE and all else that cannot be shown is escaped."""
+    text = protocol.decode("ascii", "backslashreplace")
+    return "".join(x if x.isprintable() else f"\\x{ord(x):02x}" for x in text)
 
 
 class _Side:
@@ -208,6 +211,20 @@ def _read(found: tls.Message, *, is_quic: bool = False) -> _Hello:
     return _Hello(found.kind, names)
 
 
+def read_client(found: tls.Message) -> Names | None:
+    """Names in a ClientHello, or in the front of one; None if it is none, or says nothing.
+
+    Raises
+    ------
+    MalformedError
+        Lengths that contradict each other.
+    """
+    if found.kind != tls.CLIENT_HELLO:
+        return None
+    names = _read(found).names
+    return names if names != Names() else None
+
+
 def _read_quic(reader: quic.InitialReader) -> Names:
     said = Names()
     found = reader.front()
@@ -250,6 +267,13 @@ class FlowNames:
         if self._quic:
             return self._of_quic is not None
         return all(side.hello for side in self._sides)
+
+    @property
+    def client_complete(self) -> bool:
+        """Whether the client's hello is whole; the server's may still tell what was chosen."""
+        if self._quic:
+            return self.complete
+        return any(side.hello and side.hello.kind == tls.CLIENT_HELLO for side in self._sides)
 
     def add(self, side: int, seq: int | None, payload: bytes) -> None:
         """Take a payload.

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
 from typing import NamedTuple, TypeVar
 
 from llmflow.metadata.wire import Cursor, MalformedError, host_name
@@ -26,6 +28,8 @@ _HANDSHAKE = 22
 _MAX_RECORD = (1 << 14) + 2048  # RFC 5246, section 6.2.3
 _MAX_RECORDS = 256
 MAX_OVERHEAD = 4 + 5 * _MAX_RECORDS  # bytes of headers that a hello may come with
+
+_HEAD = Struct(">HH")  # of an extension: type, length
 
 # Extension types (IANA).
 SERVER_NAME, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS = 0, 13, 16, 43
@@ -160,8 +164,13 @@ def record_message(stream: bytes) -> Message | None:
     return message(b"".join(parts))
 
 
-def _sni(body: Cursor) -> str:
-    names = body.vector(2)
+# Few clients send few bodies over and over, the server's name apart.
+_remembered = lru_cache(maxsize=4096)
+
+
+@_remembered
+def _sni(body: bytes) -> str:
+    names = Cursor(body).vector(2)
     while names.left:
         kind, name = names.number(1), names.vector(2)
         if kind == 0:
@@ -169,8 +178,9 @@ def _sni(body: Cursor) -> str:
     return ""
 
 
-def _alpn(body: Cursor) -> tuple[bytes, ...]:
-    protocols = body.vector(2)
+@_remembered
+def _alpn(body: bytes) -> tuple[bytes, ...]:
+    protocols = Cursor(body).vector(2)
     found: list[bytes] = []
     while protocols.left:
         name = protocols.vector(1)
@@ -178,33 +188,45 @@ def _alpn(body: Cursor) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-def _ech(body: Cursor) -> Ech | None:
-    if body.number(1) != 0:  # 1 is the inner hello, which is never in clear
+@_remembered
+def _versions(body: bytes) -> tuple[int, ...]:
+    return Cursor(body).vector(1).numbers(2)
+
+
+@_remembered
+def _signatures(body: bytes) -> tuple[int, ...]:
+    return Cursor(body).vector(2).numbers(2)
+
+
+def _ech(body: bytes) -> Ech | None:
+    cursor = Cursor(body)
+    if cursor.number(1) != 0:  # 1 is the inner hello, which is never in clear
         return None
-    return Ech(body.number(2), body.number(2), body.number(1))
+    return Ech(cursor.number(2), cursor.number(2), cursor.number(1))
 
 
-def _extensions(cursor: Cursor) -> tuple[tuple[int, ...], dict[int, Cursor], bool]:
+def _extensions(body: bytes, at: int) -> tuple[tuple[int, ...], dict[int, bytes], bool]:
     """Types in order, the first body of each, and whether there is nothing beyond them.
 
     What stands before a cut or before damage is as good as in a whole hello.
     """
     types: list[int] = []
-    bodies: dict[int, Cursor] = {}
-    if not cursor.left:  # RFC 5246, section 7.4.1.2: extensions may be left out
+    bodies: dict[int, bytes] = {}
+    if at == len(body):  # RFC 5246, section 7.4.1.2: extensions may be left out
         return (), bodies, True
-    try:
-        block = cursor.vector(2, cut=True)
-        while block.left:
-            kind, body = block.number(2), block.vector(2)
-            types.append(kind)
-            bodies.setdefault(kind, body)
-    except MalformedError:
-        return tuple(types), bodies, False
-    return tuple(types), bodies, True
+    end = min(at + 2 + int.from_bytes(body[at : at + 2], "big"), len(body))
+    at += 2
+    while at + 4 <= end:
+        kind, size = _HEAD.unpack_from(body, at)
+        if at + 4 + size > end:
+            break
+        types.append(kind)
+        bodies.setdefault(kind, body[at + 4 : at + 4 + size])
+        at += 4 + size
+    return tuple(types), bodies, at == end
 
 
-def _field(bodies: dict[int, Cursor], kind: int, read: Callable[[Cursor], _T], missing: _T) -> _T:
+def _field(bodies: dict[int, bytes], kind: int, read: Callable[[bytes], _T], missing: _T) -> _T:
     """One extension's content; damage in it costs this field and no other."""
     body = bodies.get(kind)
     if body is None:
@@ -236,18 +258,22 @@ def client_hello(body: bytes, *, whole: bool = True) -> ClientHello:
     cursor.vector(1)
     ciphers = cursor.vector(2).numbers(2)
     cursor.vector(1)
-    types, bodies, sound = _extensions(cursor)
+    types, bodies, sound = _extensions(body, cursor.at)
     return ClientHello(
         version,
         ciphers,
         types,
-        _field(bodies, SUPPORTED_VERSIONS, lambda body: body.vector(1).numbers(2), ()),
-        _field(bodies, SIGNATURE_ALGORITHMS, lambda body: body.vector(2).numbers(2), ()),
+        _field(bodies, SUPPORTED_VERSIONS, _versions, ()),
+        _field(bodies, SIGNATURE_ALGORITHMS, _signatures, ()),
         _field(bodies, SERVER_NAME, _sni, ""),
         _field(bodies, ALPN, _alpn, _NO_ALPN),
         _field(bodies, ECH, _ech, None),
         whole and sound,
     )
+
+
+def _version(body: bytes) -> int:
+    return Cursor(body).number(2)
 
 
 def server_hello(body: bytes, *, whole: bool = True) -> ServerHello:
@@ -257,11 +283,9 @@ def server_hello(body: bytes, *, whole: bool = True) -> ServerHello:
     cursor.vector(1)
     cipher = cursor.number(2)
     cursor.number(1)
-    _, bodies, sound = _extensions(cursor)
+    _, bodies, sound = _extensions(body, cursor.at)
     # The extension rules (RFC 8446, 4.2.1); the cipher tells as much where it was not captured.
     cut_1_3 = not (whole and sound) and _FIRST_1_3 <= cipher <= _LAST_1_3
-    version = _field(
-        bodies, SUPPORTED_VERSIONS, lambda body: body.number(2), 0x0304 if cut_1_3 else legacy
-    )
+    version = _field(bodies, SUPPORTED_VERSIONS, _version, 0x0304 if cut_1_3 else legacy)
     protocols = _field(bodies, ALPN, _alpn, _NO_ALPN)
     return ServerHello(version, cipher, protocols[0] if protocols else b"", random == _RETRY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from struct import unpack
+
 _LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 MAX_NAME = 253  # RFC 1035, section 2.3.4, without the final dot
 
@@ -47,7 +49,12 @@ class Cursor:
         """Read all that is left as numbers of ``width`` bytes."""
         if self.left % width:
             raise MalformedError("a list ends inside an entry")
-        return tuple(self.number(width) for _ in range(self.left // width))
+        data = self.take(self.left)
+        if width == 2:
+            return unpack(f">{len(data) // 2}H", data)
+        return tuple(
+            int.from_bytes(data[at : at + width], "big") for at in range(0, len(data), width)
+        )
 
     def vector(self, width: int, *, cut: bool = False) -> Cursor:
         """Read a length of ``width`` bytes and go past what it counts, which is returned.

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from llmflow.arrays import F64, I64, Bool, row_sums
 from llmflow.capture.columns import ICMP, ICMPV6, PROTOCOLS
-from llmflow.flows.batch import NANOSECOND, EndReason, FlowBatch
+from llmflow.flows.batch import NANOSECOND, EndReason, FlowBatch, Named
 from llmflow.flows.direction import Basis
 from llmflow.flows.keys import identify
 from llmflow.flows.turns import Turns
@@ -45,6 +45,11 @@ FLOW_SCHEMA = pa.schema(
         ("initiator_basis", pa.string()),
         ("end_reason", pa.string()),
         ("slice", pa.int64()),
+        ("sni", pa.string()),
+        ("alpn", pa.string()),
+        ("ech", pa.string()),
+        ("ja4", pa.string()),
+        ("provider_weak", pa.string()),
     ]
 )
 
@@ -77,6 +82,7 @@ class Results:
 
 
 _PROTOCOLS = [PROTOCOLS.get(number, str(number)) for number in range(256)]
+_WITNESSES = ("none", "behaviour", "name", "both")
 _INT, _FLOAT = pa.int64(), pa.float64()
 
 
@@ -108,6 +114,7 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
     label = verdicts(score, model.threshold, largest, f.packets == up_packets)
     turn_label = verdicts(turn_score, model.threshold, felt.chunks, np.zeros(len(turns), np.bool_))
     streaming = np.where(turn_label == LABELS.index(LLM_STREAM), felt.stream_seconds, 0.0)
+    named, texts = batch.names or Named.nothing(n), batch.texts
     # The Community ID of ICMP is made of types and codes, which are not kept.
     no_community = (f.protocol == ICMP) | (f.protocol == ICMPV6)
 
@@ -129,13 +136,16 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
         arrow.numbers(down_payload, _INT),
         arrow.names(label, LABELS),
         arrow.numbers(score, _FLOAT),
-        arrow.names(np.isnan(score), ("behaviour", "none")),
-        pa.nulls(n, pa.string()),
+        arrow.names(~np.isnan(score) + 2 * (named.provider > 0), _WITNESSES),
+        arrow.names(named.provider, texts, 0),
         arrow.numbers(np.bincount(turns.flow, minlength=n), _INT),
         arrow.numbers(row_sums(streaming, turns.flow, n), _FLOAT),
         arrow.names(f.basis, Basis.NAMES),
         arrow.names(f.end_reason, EndReason.NAMES),
         arrow.numbers(f.slice_no, _INT),
+        *(arrow.names(column, texts, 0) for column in (named.sni, named.alpn)),
+        *(arrow.names(column, texts, 0) for column in (named.ech, named.ja4)),
+        arrow.names(named.provider_weak, texts, 0),
     ]
     turn_columns = [
         arrow.codes(flow_id[turns.flow]),

@@ -1,0 +1,266 @@
+"""Names on the wire, given to the flows that said them.
+
+A :class:`Namer` sees packets just before the assembler takes them, has the few opened that may say
+a name, and notes what they say. When flows leave, they are joined with the notes by key and time: a
+flow has what was said first between its start and its last packet. So slices share their names, and
+a port that is used again has its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmflow.arrays import I64, U8, Bool
+from llmflow.capture import clear
+from llmflow.capture.columns import PacketColumns
+from llmflow.capture.reader import Block
+from llmflow.flows.batch import NANOSECOND, FlowBatch, Named
+from llmflow.flows.keys import Endpoint, choose
+from llmflow.flows.ledger import Entries, Ledger
+from llmflow.flows.waiting import KeyTable
+from llmflow.metadata.dns import Answer
+from llmflow.metadata.names import Names
+from llmflow.metadata.opening import NameReader, Opened
+from llmflow.metadata.providers import Providers
+
+_FIRST_PRUNE = 1 << 12
+_LEAST_TTL, _MOST_TTL = 60, 86_400  # seconds for which DNS answers are believed
+_ECH = ("no", "offered")
+_LOW = (1 << 64) - 1
+_NEVER = -(1 << 62)
+_KEY = np.dtype([("", "u8")] * 4 + [("", "u2")] * 2 + [("", "u1")])
+
+
+class Namer:
+    """Finds names in packets, and the flows that they belong to.
+
+    Parameters
+    ----------
+    providers : Providers
+    idle, reorder : int
+        Silence that ends a flow, and how late packets may be, ns.
+
+    Attributes
+    ----------
+    block : Block or None
+        Where the bytes of the packets are that come next.
+    """
+
+    def __init__(self, providers: Providers, idle: int, reorder: int) -> None:
+        self._reader, self._reorder = NameReader(providers, idle), reorder
+        self._hellos, self._fronts, self._hosts, self._asked = self._ledgers = [
+            Ledger() for _ in range(4)
+        ]
+        self._texts, self._numbers = [""], {"": 0}
+        self._prune_at = _FIRST_PRUNE
+        self._newest = _NEVER
+        self.block: Block | None = None
+
+    @property
+    def dropped(self) -> int:
+        """Names not taken, and packets and flows not looked into, for want of memory."""
+        return sum(ledger.dropped for ledger in self._ledgers) + self._reader.dropped
+
+    def watch(self, packets: PacketColumns, anew: bool) -> None:
+        """Look at packets of ``block``; ``anew``: time has stepped back, and all flows ended."""
+        if anew:
+            self._forget_all()
+            self._newest = _NEVER
+        if self.block is None:
+            return
+        data, at = self.block.data, self.block.payload_at(packets)
+        row, kind = clear.candidates(data, at, packets, self._waiting())
+        if len(row):
+            some = packets.take(row)
+            self._open(some, kind, data, at[row])
+        self._newest = max(self._newest, int(packets.time.max()))
+        if fronts := self._reader.fronts(self._newest - self._reorder):
+            self._note_fronts(fronts)
+
+    def _waiting(self) -> Bool:
+        """Ports at which hellos have begun and not ended."""
+        waiting = np.zeros(1 << 16, np.bool_)
+        waiting[self._reader.ports()] = True
+        return waiting
+
+    def _open(self, some: PacketColumns, kind: U8, data: bytes, at: I64) -> None:
+        source = Endpoint(some.src_hi, some.src_lo, some.src_port)
+        target = Endpoint(some.dst_hi, some.dst_lo, some.dst_port)
+        forward = source.at_most(target)
+        a, b = choose(forward, source, target), choose(forward, target, source)
+        columns = (kind, ~forward, some.seq, some.time, some.src_port)
+        fields = zip(*(column.tolist() for column in columns), strict=True)
+        keys = _key_bytes(a, b, some.protocol)
+        places = zip(at.tolist(), (at + some.captured).tolist(), strict=True)
+        cut = (some.captured < some.payload).tolist()
+        said: list[tuple[int, list[int]]] = []
+        answers: list[tuple[int, Answer]] = []
+        each = enumerate(zip(keys, fields, places, cut, strict=True))
+        for row, (key, (kind_, side, seq, time, port), (begin, end), short) in each:
+            packet = Opened(kind_, key, side, seq, time, port, data[begin:end], short)
+            if kind_ == clear.ANSWER:
+                answers += [(row, answer) for answer in self._reader.answers(packet)]
+            elif names := self._reader.read(packet):
+                said.append((row, self._written(names)))
+        if said:
+            rows, texts = np.array([row for row, _ in said]), _table([text for _, text in said])
+            time, by_host = some.time[rows], kind[rows] == clear.REQUEST
+            entries = Entries(time, time, *a.take(rows), *b.take(rows), some.protocol[rows], texts)
+            self._hosts.add(entries.take(by_host))
+            self._hellos.add(entries.take(~by_host))
+        if answers:
+            self._note_answers(some, answers)
+
+    def _note_fronts(self, fronts: Sequence[tuple[bytes, int, Names]]) -> None:
+        key = np.frombuffer(b"".join(key for key, _, _ in fronts), _KEY)
+        columns = (np.ascontiguousarray(key[name]) for name in _KEY.names or ())
+        a_high, a_low, b_high, b_low, a_port, b_port, protocol = columns
+        time = np.array([time for _, time, _ in fronts])
+        texts = _table([self._written(names) for _, _, names in fronts])
+        a, b = Endpoint(a_high, a_low, a_port), Endpoint(b_high, b_low, b_port)
+        self._fronts.add(Entries(time, time, *a, *b, protocol, texts))
+
+    def _note_answers(self, some: PacketColumns, answers: Sequence[tuple[int, Answer]]) -> None:
+        """From now on the client may mean the service when it goes to the address."""
+        rows = np.array([row for row, _ in answers])
+        found = [answer for _, answer in answers]
+        address = np.array([(x.address >> 64, x.address & _LOW) for x in found], np.uint64)
+        ttl = np.clip([answer.ttl for answer in found], _LEAST_TTL, _MOST_TTL) * NANOSECOND
+        whose = [next(filter(None, self._reader.provider(x.name)), "") for x in found]
+        texts = _table([[0, 0, 0, 0, 0, self._number(text)] for text in whose])
+        client = Endpoint(some.dst_hi[rows], some.dst_lo[rows], np.zeros(len(rows), np.uint16))
+        server = Endpoint(address[:, 0], address[:, 1], client.port)
+        protocol, time = np.zeros(len(rows), np.uint8), some.time[rows]
+        self._asked.add(Entries(time, time + ttl, *client, *server, protocol, texts))
+
+    def _number(self, text: str) -> int:
+        number = self._numbers.setdefault(text, len(self._texts))
+        if number == len(self._texts):
+            self._texts.append(text)
+        return number
+
+    def _written(self, names: Names) -> list[int]:
+        """Names as places in the list of texts, in the order of :class:`Named`."""
+        strong, weak = self._reader.provider(names.sni or names.host)
+        hello = names.ja4 or names.ech
+        ech = _ECH[names.ech] if hello else ""
+        texts = (names.sni, ",".join(names.alpn), ech, names.ja4, strong, weak)
+        return [self._number(text) for text in texts]
+
+    def name(self, batch: FlowBatch) -> FlowBatch:
+        """Give the flows of a batch their names."""
+        f, p = batch.flows, batch.packets
+        last = p.time[f.first + f.packets - 1]
+        hello = self._said(self._hellos, f.a, f.b, f.protocol, f.origin, last)
+        fronts = self._said(self._fronts, f.a, f.b, f.protocol, f.origin, last)
+        self._add_unfinished(fronts, batch, last)
+        hello = np.where(hello.any(axis=1, keepdims=True), hello, fronts)
+        host = self._said(self._hosts, f.a, f.b, f.protocol, f.origin, last)
+        asked = self._answered(f.client, f.server, f.origin)
+        codes = hello.copy()
+        strong, weak = slice(4, 5), slice(5, 6)
+        for more in (host, asked):
+            for column in (strong, weak):
+                codes[:, column] = np.where(codes[:, column] > 0, codes[:, column], more[:, column])
+        codes[codes[:, 4] > 0, 5] = 0
+        used, places = np.unique(np.append(codes.ravel(), 0), return_inverse=True)
+        table = places[:-1].reshape(codes.shape).astype(np.int64)
+        texts = tuple(self._texts[number] for number in used.tolist())
+        return FlowBatch(f, p, Named(*table.T), texts)
+
+    @staticmethod
+    def _said(
+        ledger: Ledger, a: Endpoint, b: Endpoint, protocol: U8, origin: I64, last: I64
+    ) -> NDArray[np.int32]:
+        row, entries = ledger.find(a, b, protocol, origin)
+        codes = np.zeros((len(row), len(Named.names())), np.int32)
+        some = np.flatnonzero(row >= 0)
+        some = some[entries.time[row[some]] <= last[some]]
+        codes[some] = entries.texts[row[some]]
+        return codes
+
+    def _answered(self, client: Endpoint, server: Endpoint, origin: I64) -> NDArray[np.int32]:
+        row, entries = self._asked.find(*_by_address(client, server), origin, latest=True)
+        codes = np.zeros((len(row), len(Named.names())), np.int32)
+        some = np.flatnonzero(row >= 0)
+        some = some[entries.until[row[some]] >= origin[some]]
+        codes[some] = entries.texts[row[some]]
+        return codes
+
+    def _add_unfinished(self, codes: NDArray[np.int32], batch: FlowBatch, last: I64) -> None:
+        """Hellos whose ends have not come have their fronts."""
+        ports = self._waiting()
+        if not ports.any():
+            return
+        f = batch.flows
+        rows = np.flatnonzero(~codes.any(axis=1))
+        rows = rows[ports[f.a_port[rows]] | ports[f.b_port[rows]]]
+        keys = _key_bytes(f.a.take(rows), f.b.take(rows), f.protocol[rows])
+        for row, key in zip(rows.tolist(), keys, strict=True):
+            found = self._reader.unfinished(key)
+            if found and f.origin[row] <= found[0] <= last[row]:
+                codes[row] = self._written(found[1])
+
+    # Letting go.
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much was noted that it is time for :meth:`prune`."""
+        return sum(map(len, self._ledgers)) > self._prune_at
+
+    def prune(self, keys: KeyTable, origin: I64, settled: int) -> None:
+        """Let go of what no flow can need: all but the first words of open flows, and what is new.
+
+        Parameters
+        ----------
+        keys, origin, settled
+            As of :meth:`llmflow.flows.assemble.FlowAssembler.open_flows`.
+        """
+        for ledger in (self._hellos, self._fronts, self._hosts):
+            ledger.keep(ledger.find(keys.a, keys.b, keys.protocol, origin)[0], settled)
+        wanted = [
+            self._asked.find(*_by_address(*ends), origin, latest=True)[0]
+            for ends in ((keys.a, keys.b), (keys.b, keys.a))
+        ]
+        self._asked.keep(np.concatenate(wanted), settled)
+        self._renumber()
+        self._prune_at = max(_FIRST_PRUNE, 2 * sum(map(len, self._ledgers)))
+
+    def _renumber(self) -> None:
+        """Let go of texts that no entry has."""
+        old, self._texts, self._numbers = self._texts, [""], {"": 0}
+        for ledger in self._ledgers:
+            ledger.renumber(lambda number: self._number(old[number]))
+
+    def _forget_all(self) -> None:
+        for ledger in self._ledgers:
+            ledger.clear()
+        self._reader.clear()
+        self._renumber()
+
+
+def _table(rows: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+    return np.array(rows, np.int32)
+
+
+def _by_address(client: Endpoint, server: Endpoint) -> tuple[Endpoint, Endpoint, U8]:
+    """The key of DNS answers: ports and protocol are not known yet."""
+    port = np.zeros(len(client.port), np.uint16)
+    return (
+        Endpoint(client.high, client.low, port),
+        Endpoint(server.high, server.low, port),
+        np.zeros(len(port), np.uint8),
+    )
+
+
+def _key_bytes(a: Endpoint, b: Endpoint, protocol: U8) -> list[bytes]:
+    """Keys as bytes, for the few that are looked up one by one."""
+    columns = (a.high, a.low, b.high, b.low, a.port, b.port, protocol)
+    key = np.zeros(len(protocol), _KEY)
+    for name, column in zip(_KEY.names or (), columns, strict=True):
+        key[name] = column
+    raw, width = key.tobytes(), _KEY.itemsize
+    return [raw[at : at + width] for at in range(0, len(raw), width)]
