@@ -18,6 +18,10 @@ HELLO, FRONT, REQUEST, INITIAL, ANSWER, MORE = range(1, 7)
 _FRONT_BYTES = 10  # that a choice takes
 _LEAST = 60  # bytes without which a payload that was cut holds no name
 _DNS = 53
+_VERSIONS = np.array(
+    [1, 0x6B3343CF, *range(0xFF000015, 0xFF000023), 0xFACEB001, 0xFACEB002, 0xFACEB00E, 0x54303530,
+     0x54303531], np.uint64,
+)  # fmt: skip
 _METHODS = np.array([b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN"])
 _METHODS = np.sort(_METHODS.astype("S4").view(">u4").astype(np.uint64))
 _CAPITAL = np.zeros(256, np.bool_)
@@ -83,10 +87,11 @@ def _tls(data: bytes, at: I64, packets: PacketColumns, kind: U8, rows: I64, word
 
 
 def _is_initial(words: U64) -> Bool:
-    """Whether long headers are of Initial packets; versions are looked at by who opens them."""
+    """Whether long headers are of Initial packets, in versions that can be read."""
     version, type_ = _bits(words, 24, 32), _bits(words, 60, 2)
     two = version == 0x6B3343CF  # RFC 9369, section 3.2
-    initial: Bool = (version != 0) & (type_ == two)
+    known = np.isin(version, _VERSIONS) | (version & np.uint64(0x0F0F0F0F) == 0x0A0A0A0A)
+    initial: Bool = known & (type_ == two)
     return initial
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from llmflow.arrays import I64, U8, U16, U64, Bool
+from llmflow.arrays import I64, U8, U16, U64, Bool, run_mask
 from llmflow.flows.keys import Endpoint, Paired, key_hash
 
 MAX_ENTRIES = 1 << 20  # about 100 bytes each
@@ -92,7 +92,8 @@ class Ledger:
             return row, Entries.concat(self._parts) if self._parts else _NOTHING
         entries = self._sorted()
         hashes = key_hash(*_key_columns(a, b, protocol))
-        distinct, group = np.unique(self._hash, return_inverse=True)
+        begins = run_mask(self._hash)
+        distinct, group = self._hash[begins], np.cumsum(begins) - 1
         place = np.minimum(np.searchsorted(distinct, hashes), len(distinct) - 1)
         mine = np.flatnonzero(distinct[place] == hashes)
         # Groups and ranks of time as one number each: one search for both.

@@ -6,7 +6,8 @@ the given tokens is in it. Bodies are not looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from llmflow.metadata.wire import MalformedError, host_name
@@ -16,7 +17,10 @@ METHODS = (
 )  # fmt: skip
 RESPONSE = b"HTTP/1."
 MAX_HEAD = 1 << 14
-_MAX_FIELDS = 256
+_HOST, _AGENT, _TYPE = (
+    re.compile(rb"\n" + name + rb":([^\n]*)\n", re.IGNORECASE)
+    for name in (b"host", b"user-agent", b"content-type")
+)
 
 
 class Request(NamedTuple):
@@ -36,15 +40,10 @@ def head_length(data: bytes) -> int:
     return min(ends, default=-1)
 
 
-def _fields(head: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and value of field lines; those that are not whole, and the body, are left out."""
-    end = head_length(head)
-    for line in head[: end if end >= 0 else max(head.rfind(b"\n"), 0)].split(b"\n")[
-        1 : _MAX_FIELDS + 1
-    ]:
-        name, colon, value = line.partition(b":")
-        if colon:
-            yield name.lower(), value.strip()
+def _head(data: bytes) -> bytes:
+    """The lines of a head that are whole, each with its end."""
+    end = head_length(data)
+    return data[:end] + b"\n" if end >= 0 else data[: data.rfind(b"\n") + 1]
 
 
 def request(data: bytes, agents: Sequence[str] = ()) -> Request:
@@ -66,16 +65,12 @@ def request(data: bytes, agents: Sequence[str] = ()) -> Request:
     line = data.partition(b"\n")[0].rstrip(b"\r")
     if not data.startswith(METHODS) or not line.rpartition(b" ")[2].startswith(b"HTTP/1."):
         raise MalformedError("no HTTP/1 request")
-    host = agent = ""
-    for name, value in _fields(data):
-        if name == b"host" and not host:
-            host = _host(value)
-        elif name == b"user-agent" and not agent:
-            text = value.decode("latin-1").lower()
-            agent = next((token for token in agents if token.lower() in text), "")
-        if host and (agent or not agents):
-            break
-    return Request(host, agent, data.startswith(b"CONNECT "))
+    head = _head(data)
+    host, agent = _HOST.search(head), ""
+    if agents and (sender := _AGENT.search(head)):
+        text = sender[1].decode("latin-1").lower()
+        agent = next((token for token in agents if token.lower() in text), "")
+    return Request(_host(host[1].strip()) if host else "", agent, data.startswith(b"CONNECT "))
 
 
 def _host(value: bytes) -> str:
@@ -95,5 +90,5 @@ def streams_events(data: bytes) -> bool:
     """
     if not data.startswith(RESPONSE):
         raise MalformedError("no HTTP/1 response")
-    kinds = (value for name, value in _fields(data[:MAX_HEAD]) if name == b"content-type")
-    return any(kind.partition(b";")[0].strip().lower() == b"text/event-stream" for kind in kinds)
+    kind = _TYPE.search(_head(data[:MAX_HEAD]))
+    return kind is not None and kind[1].partition(b";")[0].strip().lower() == b"text/event-stream"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
+from typing import Any
 
 from llmflow.metadata.tls import ALPN, SERVER_NAME, ClientHello
 
@@ -40,12 +41,11 @@ def _hash(*lists: tuple[int, ...]) -> str:
     return sha256(text.encode()).hexdigest()[:12] if text else "0" * 12
 
 
-def _alpn(hello: ClientHello) -> str:
+def _alpn(first: bytes = b"") -> str:
     """First and last character of the first protocol offered.
 
     They are taken from its hexadecimal digits if one of the two is no letter or digit.
     """
-    first = hello.alpn[0] if hello.alpn else b""
     if not first:
         return "00"
     ends = bytes([first[0], first[-1]])
@@ -68,17 +68,23 @@ def ja4(hello: ClientHello, *, quic: bool = False) -> str:
     str
         Such as ``t13d1516h2_8daaf6152771_e5627efa2ab1``.
     """
-    ciphers, extensions = _real(hello.ciphers), _real(hello.extensions)
-    version = max(_real(hello.versions), default=hello.version)
+    return _fingerprint(hello[:5], hello.alpn[:1], quic=quic)
+
+
+@lru_cache(maxsize=4096)  # many send the same over and over
+def _fingerprint(lists: tuple[Any, ...], alpn: tuple[bytes, ...], *, quic: bool) -> str:
+    version, ciphers, extensions, versions, signatures = lists
+    ciphers, extensions = _real(ciphers), _real(extensions)
+    version = max(_real(versions), default=version)
     kept = sorted(x for x in extensions if x not in (SERVER_NAME, ALPN))
     return (
         ("q" if quic else "t")
         + _VERSIONS.get(version, "00")
         + ("d" if SERVER_NAME in extensions else "i")
         + f"{min(len(ciphers), 99):02}{min(len(extensions), 99):02}"
-        + _alpn(hello)
+        + _alpn(*alpn)
         + "_"
         + _hash(tuple(sorted(ciphers)))
         + "_"
-        + _hash(tuple(kept), tuple(_real(hello.signatures)))
+        + _hash(tuple(kept), tuple(_real(signatures)))
     )

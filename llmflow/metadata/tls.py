@@ -30,10 +30,13 @@ _MAX_RECORDS = 256
 MAX_OVERHEAD = 4 + 5 * _MAX_RECORDS  # bytes of headers that a hello may come with
 
 _HEAD = Struct(">HH")  # of an extension: type, length
+_OUTER = Struct(">xHHB")  # ECH: KDF, AEAD, configuration
+_FIXED = 34  # bytes of version and random
 
 # Extension types (IANA).
 SERVER_NAME, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS = 0, 13, 16, 43
 ECH = 0xFE0D
+_READ = frozenset({SERVER_NAME, SIGNATURE_ALGORITHMS, ALPN, SUPPORTED_VERSIONS, ECH})
 
 _VERSIONS = {0x0300: "3.0", 0x0301: "1.0", 0x0302: "1.1", 0x0303: "1.2", 0x0304: "1.3"}
 _FIRST_1_3, _LAST_1_3 = 0x1301, 0x1307  # cipher suites of TLS 1.3 only (RFC 8446, B.4; RFC 9150)
@@ -62,8 +65,7 @@ class Ech(NamedTuple):
     config_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClientHello:
+class ClientHello(NamedTuple):
     """What a ClientHello says.
 
     Parameters
@@ -194,19 +196,24 @@ def _versions(body: bytes) -> tuple[int, ...]:
 
 
 @_remembered
+def _ciphers(body: bytes) -> tuple[int, ...]:
+    return Cursor(body).vector(2).numbers(2)
+
+
+@_remembered
 def _signatures(body: bytes) -> tuple[int, ...]:
     return Cursor(body).vector(2).numbers(2)
 
 
 def _ech(body: bytes) -> Ech | None:
-    cursor = Cursor(body)
-    if cursor.number(1) != 0:  # 1 is the inner hello, which is never in clear
-        return None
-    return Ech(cursor.number(2), cursor.number(2), cursor.number(1))
+    # Type 1 is the inner hello, which is never in clear.
+    return (
+        Ech(*_OUTER.unpack_from(body)) if body[:1] == b"\0" and len(body) >= _OUTER.size else None
+    )
 
 
 def _extensions(body: bytes, at: int) -> tuple[tuple[int, ...], dict[int, bytes], bool]:
-    """Types in order, the first body of each, and whether there is nothing beyond them.
+    """Types in order, the first bodies of those read, and whether nothing is beyond them.
 
     What stands before a cut or before damage is as good as in a whole hello.
     """
@@ -221,7 +228,8 @@ def _extensions(body: bytes, at: int) -> tuple[tuple[int, ...], dict[int, bytes]
         if at + 4 + size > end:
             break
         types.append(kind)
-        bodies.setdefault(kind, body[at + 4 : at + 4 + size])
+        if kind in _READ and kind not in bodies:
+            bodies[kind] = body[at + 4 : at + 4 + size]
         at += 4 + size
     return tuple(types), bodies, at == end
 
@@ -252,16 +260,18 @@ def client_hello(body: bytes, *, whole: bool = True) -> ClientHello:
     MalformedError
         Lengths before the extensions that contradict each other, or a front that ends there.
     """
-    cursor = Cursor(body)
-    version = cursor.number(2)
-    cursor.take(32)
-    cursor.vector(1)
-    ciphers = cursor.vector(2).numbers(2)
-    cursor.vector(1)
-    types, bodies, sound = _extensions(body, cursor.at)
+    try:
+        begin = _FIXED + 1 + body[_FIXED]
+        end = begin + 2 + int.from_bytes(body[begin : begin + 2], "big")
+        at = end + 1 + body[end]
+    except IndexError:
+        raise MalformedError("a hello that ends before its extensions") from None
+    if at > len(body):
+        raise MalformedError("a length reaches behind the end")
+    types, bodies, sound = _extensions(body, at)
     return ClientHello(
-        version,
-        ciphers,
+        int.from_bytes(body[:2], "big"),
+        _ciphers(body[begin:end]),
         types,
         _field(bodies, SUPPORTED_VERSIONS, _versions, ()),
         _field(bodies, SIGNATURE_ALGORITHMS, _signatures, ()),

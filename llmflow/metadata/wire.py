@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from struct import unpack
 
-_LABEL = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
+_NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 MAX_NAME = 253  # RFC 1035, section 2.3.4, without the final dot
 
 
@@ -149,6 +150,4 @@ def host_name(raw: str) -> str:
             name = name.encode("idna").decode()
         except UnicodeError:
             return ""
-    labels = name.split(".")
-    fine = len(name) <= MAX_NAME and all(0 < len(x) < 64 and _LABEL.issuperset(x) for x in labels)
-    return name if fine else ""
+    return name if len(name) <= MAX_NAME and _NAME.fullmatch(name) else ""

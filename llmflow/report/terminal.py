@@ -24,6 +24,7 @@ _COLUMNS = [
     ("streaming", "right", 88),
     ("up", "right", 117),
     ("down", "right", 117),
+    ("provider", "left", 150),
 ]
 
 
@@ -142,6 +143,8 @@ class Summary:
 
 
 def _cells(row: dict[str, Any]) -> dict[str, str]:
+    from rich.markup import escape  # noqa: PLC0415 - heavy
+
     score = row["score"]
     return {
         "label": row["label"],
@@ -154,4 +157,6 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
         "streaming": f"{row['stream_seconds']:.1f} s",
         "up": bytes_text(row["up_bytes"]),
         "down": bytes_text(row["down_bytes"]),
+        # Lists of providers hold printable text; what looks like markup is shown as it is.
+        "provider": escape(row["provider"] or "-"),
     }

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -16,6 +17,9 @@ from typing import Any
 import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+
+from tests.builders import START, ethernet, ipv4, pcap, tcp
+from tests.hellos import client_hello, records
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 MIXED = PCAPS / "mixed.pcap"
@@ -57,6 +61,70 @@ def test_the_contract_comes_first_in_every_format(tmp_path: Path) -> None:
         else:
             names = pyarrow.ipc.open_file(target.read_bytes()).schema.names
         assert names[: len(CONTRACT)] == CONTRACT
+
+
+def hello_capture(folder: Path) -> Path:
+    """A flow of a known service, one of an unknown name, and one without a name."""
+    frames = [
+        (START + i, ethernet(ipv4(tcp(payload, sport=50000 + i))))
+        for i, payload in enumerate(
+            [records(client_hello("claude.ai")), records(client_hello("llm.corp.example")), b"x"]
+        )
+    ]
+    (folder / "hello.pcap").write_bytes(pcap(frames))
+    return folder / "hello.pcap"
+
+
+def test_names_stand_behind_the_contract(tmp_path: Path) -> None:
+    """Names are columns of their own; a provider is a witness, and no label."""
+    known, unknown, none = rows(hello_capture(tmp_path))
+    columns = ["slice", "sni", "alpn", "ech", "ja4", "provider_weak"]
+    assert list(known)[len(CONTRACT) :] == columns
+    assert (known["provider"], known["basis"], known["label"]) == ("Anthropic", "name", "other")
+    assert (unknown["sni"], unknown["provider"]) == ("llm.corp.example", None)
+    assert [row["basis"] for row in (unknown, none)] == ["none", "none"]
+    assert (none["sni"], none["alpn"], none["ech"], none["ja4"]) == (None, None, None, None)
+    assert {row["basis"] for row in rows(MIXED)} == {"behaviour", "none"}
+
+
+def test_both_witnesses(tmp_path: Path) -> None:
+    """A stream that begins with a service's hello has both for it."""
+    block, found = (PCAPS / "drip.pcap").read_bytes(), []
+    at = 24
+    while at < len(block):
+        seconds, part, captured, _ = struct.unpack_from("<IIII", block, at)
+        found.append((seconds * 10**9 + part * 1000, block[at + 16 : at + 16 + captured]))
+        at += 16 + captured
+    (flow,) = {frozenset((x[26:30] + x[34:36], x[30:34] + x[36:38])) for _, x in found}
+    first = found[0][1]
+    assert flow
+    hello = first[:14] + ipv4(
+        tcp(records(client_hello("claude.ai")), sport=int.from_bytes(first[34:36], "big"), seq=1),
+        src=".".join(map(str, first[26:30])), dst=".".join(map(str, first[30:34])),
+    )  # fmt: skip
+    (tmp_path / "a.pcap").write_bytes(pcap([(found[0][0], hello), *found]))
+    streams = [row for row in rows(tmp_path / "a.pcap") if row["label"] == "llm-stream"]
+    assert {(row["basis"], row["provider"]) for row in streams} == {("both", "Anthropic")}
+
+
+def test_own_providers_and_none(tmp_path: Path) -> None:
+    """--providers goes before the shipped list; --no-names opens nothing."""
+    capture, own = hello_capture(tmp_path), tmp_path / "own.toml"
+    own.write_text(
+        '[[entry]]\nprovider = "[red]Own"\nkind = "api"\ndomains = ["llm.corp.example"]\n'
+        'source = "https://wiki.corp.example"\ndate = 2026-01-31\n'
+    )
+    found = [row["provider"] for row in rows(capture, "--providers", own)]
+    assert found == ["Anthropic", "[red]Own", None]
+    shown = run("classify", capture, "--providers", own, env={**os.environ, "COLUMNS": "200"})
+    assert b"[red]Own" in shown.stdout
+    silent = rows(capture, "--no-names")
+    assert {(row["sni"], row["provider"], row["basis"]) for row in silent} == {(None, None, "none")}
+    assert run("classify", capture, "--no-names", "--providers", own).returncode == 2
+    own.write_text("[[entry]]\nprovider = 7\n")
+    done = run("classify", capture, "--providers", own)
+    assert done.returncode == 1
+    assert b"entry 1" in done.stderr
 
 
 def test_turns_have_their_contract_and_join_the_flows(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from llmflow.metadata.ja4 import ja4
@@ -35,11 +33,9 @@ def test_published_example() -> None:
 
 def test_order_of_ciphers_and_extensions_does_not_count() -> None:
     """Browsers shuffle them; signature algorithms are kept in order."""
-    shuffled = dataclasses.replace(
-        CHROME, ciphers=CHROME.ciphers[::-1], extensions=CHROME.extensions[::-1]
-    )
+    shuffled = CHROME._replace(ciphers=CHROME.ciphers[::-1], extensions=CHROME.extensions[::-1])
     assert ja4(shuffled) == ja4(CHROME)
-    turned = dataclasses.replace(CHROME, signatures=CHROME.signatures[::-1])
+    turned = CHROME._replace(signatures=CHROME.signatures[::-1])
     assert ja4(turned) != ja4(CHROME)
 
 
@@ -57,7 +53,7 @@ def test_order_of_ciphers_and_extensions_does_not_count() -> None:
     ],
 )
 def test_first_and_last_character_of_the_first_protocol(alpn: tuple[bytes, ...], ends: str) -> None:
-    assert ja4(dataclasses.replace(CHROME, alpn=alpn))[8:10] == ends
+    assert ja4(CHROME._replace(alpn=alpn))[8:10] == ends
 
 
 def test_missing_parts_are_zeros() -> None:
@@ -67,14 +63,14 @@ def test_missing_parts_are_zeros() -> None:
 
 def test_no_extension_but_name_and_protocol_is_zeros_too() -> None:
     """Both are left out of the last part, which is then empty."""
-    lone = dataclasses.replace(CHROME, extensions=(0, 16), signatures=())
+    lone = CHROME._replace(extensions=(0, 16), signatures=())
     assert ja4(lone) == "t13d1502h2_8daaf6152771_000000000000"
 
 
 def test_counts_end_at_99() -> None:
-    many = dataclasses.replace(CHROME, ciphers=tuple(range(1, 121)))
+    many = CHROME._replace(ciphers=tuple(range(1, 121)))
     assert ja4(many)[4:6] == "99"
 
 
 def test_unknown_versions() -> None:
-    assert ja4(dataclasses.replace(CHROME, versions=(0x7F1C,)))[1:3] == "00"
+    assert ja4(CHROME._replace(versions=(0x7F1C,)))[1:3] == "00"
