@@ -80,7 +80,8 @@ def test_names_stand_behind_the_contract(tmp_path: Path) -> None:
     known, unknown, none = rows(hello_capture(tmp_path))
     columns = ["slice", "sni", "alpn", "ech", "ja4", "provider_weak"]
     assert list(known)[len(CONTRACT) :] == columns
-    assert (known["provider"], known["basis"], known["label"]) == ("Anthropic", "name", "other")
+    assert (known["provider"], known["basis"]) == ("Anthropic", "name")
+    assert known["label"] != "llm-stream"
     assert (unknown["sni"], unknown["provider"]) == ("llm.corp.example", None)
     assert [row["basis"] for row in (unknown, none)] == ["none", "none"]
     assert (none["sni"], none["alpn"], none["ech"], none["ja4"]) == (None, None, None, None)

@@ -59,7 +59,8 @@ class Capture:
     def rows(self, folder: Path, **more: Any) -> list[dict[str, Any]]:
         path = folder / "a.pcap"
         path.write_bytes(pcap(self.frames))
-        return table([path], **more).to_pylist()
+        found: list[dict[str, Any]] = table([path], **more).to_pylist()
+        return found
 
 
 def table(paths: list[Path], *, workers: int = 1, **more: Any) -> pa.Table:
@@ -75,7 +76,9 @@ def test_a_hello_names_its_flow(tmp_path: Path) -> None:
     assert (row["sni"], row["alpn"], row["ech"]) == ("claude.ai", "h2,http/1.1", "offered")
     assert row["ja4"].startswith("t13d0305h2_")
     assert (row["provider"], row["provider_weak"]) == ("Anthropic", None)
-    assert (row["label"], row["basis"]) == ("other", "name")
+    assert row["basis"] == "name"
+    (blind,) = capture.rows(tmp_path, providers=None)
+    assert (row["label"], row["score"]) == (blind["label"], blind["score"])
 
 
 def test_without_providers_no_payload_is_opened(tmp_path: Path) -> None:
@@ -171,8 +174,12 @@ def test_what_is_noted_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     path.write_bytes(pcap(capture.frames))
     held: list[int] = []
     prune = naming.Namer.prune
-    monkeypatch.setattr(naming.Namer, "prune", lambda self, *a: (prune(self, *a), held.append(
-        sum(map(len, self._ledgers)) + len(self._texts))))  # fmt: skip
+
+    def watched(self: naming.Namer, *state: Any) -> None:
+        prune(self, *state)
+        held.append(sum(map(len, self._ledgers)) + len(self._texts))
+
+    monkeypatch.setattr(naming.Namer, "prune", watched)
     options = FlowOptions(idle_timeout=5.0)
     monkeypatch.setattr("llmflow.flows.assemble.FlowAssembler._patience", lambda _: 4)
     stream = FlowStream([str(path)], options, block_bytes=512, providers=PROVIDERS)
