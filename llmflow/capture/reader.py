@@ -148,9 +148,10 @@ class Block:
     records: Records
     position: int
 
-    def payload_at(self, packets: PacketColumns) -> I64:
-        """Where in ``data`` the payloads of some of its packets begin."""
-        return self.records.offset[packets.position - self.position] + packets.payload_at
+    def payload_at(self, packets: PacketColumns, rows: I64) -> I64:
+        """Where in ``data`` the payloads of some rows of its packets begin."""
+        record = packets.position[rows] - self.position
+        return self.records.offset[record] + packets.payload_at[rows]
 
 
 def read_packets(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,17 @@ class Entries(Paired):
     texts: NDArray[np.int32]
 
 
-def _key_columns(a: Endpoint, b: Endpoint, protocol: U8) -> tuple[NDArray[np.unsignedinteger], ...]:
-    return (*a, *b, protocol)
+class Keys(NamedTuple):
+    """Who talked: key columns, and their hash."""
+
+    columns: tuple[NDArray[np.unsignedinteger], ...]
+    hash: U64
+
+    @classmethod
+    def of(cls, a: Endpoint, b: Endpoint, protocol: U8) -> Keys:
+        """Keys of flows."""
+        columns = (*a, *b, protocol)
+        return cls(columns, key_hash(*columns))
 
 
 @dataclass(slots=True)
@@ -68,15 +77,13 @@ class Ledger:
         """All entries by hash, then time, then place; the hashes in ``_hash``."""
         entries = Entries.concat(self._parts)
         if self._order is None:
-            hashes = key_hash(*_key_columns(entries.a, entries.b, entries.protocol))
+            hashes = Keys.of(entries.a, entries.b, entries.protocol).hash
             order = np.lexsort((entries.time, hashes))
             entries, self._hash, self._order = entries.take(order), hashes[order], order
             self._parts = [entries]
         return entries
 
-    def find(
-        self, a: Endpoint, b: Endpoint, protocol: U8, time: I64, *, latest: bool = False
-    ) -> tuple[I64, Entries]:
+    def find(self, keys: Keys, time: I64, *, latest: bool = False) -> tuple[I64, Entries]:
         """For each key the first entry at ``time`` or behind it, or the latest up to it.
 
         Returns
@@ -91,11 +98,10 @@ class Ledger:
         if not self._count:
             return row, Entries.concat(self._parts) if self._parts else _NOTHING
         entries = self._sorted()
-        hashes = key_hash(*_key_columns(a, b, protocol))
         begins = run_mask(self._hash)
         distinct, group = self._hash[begins], np.cumsum(begins) - 1
-        place = np.minimum(np.searchsorted(distinct, hashes), len(distinct) - 1)
-        mine = np.flatnonzero(distinct[place] == hashes)
+        place = np.minimum(np.searchsorted(distinct, keys.hash), len(distinct) - 1)
+        mine = np.flatnonzero(distinct[place] == keys.hash)
         # Groups and ranks of time as one number each: one search for both.
         times, base = np.unique(entries.time), len(entries) + 1
         packed = group * base + np.searchsorted(times, entries.time)
@@ -106,8 +112,8 @@ class Ledger:
         inside = (found >= 0) & (found < len(entries))
         mine, found = mine[inside], found[inside]
         same = np.ones(len(mine), np.bool_)
-        keys = _key_columns(entries.a, entries.b, entries.protocol)
-        for theirs, ours in zip(keys, _key_columns(a, b, protocol), strict=True):
+        others: tuple[NDArray[Any], ...] = (*entries.a, *entries.b, entries.protocol)
+        for theirs, ours in zip(others, keys.columns, strict=True):
             same &= theirs[found] == ours[mine]
         row[mine[same]] = found[same]
         return row, entries

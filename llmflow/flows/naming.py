@@ -19,7 +19,7 @@ from llmflow.capture.columns import PacketColumns
 from llmflow.capture.reader import Block
 from llmflow.flows.batch import NANOSECOND, FlowBatch, Named
 from llmflow.flows.keys import Endpoint, choose
-from llmflow.flows.ledger import Entries, Ledger
+from llmflow.flows.ledger import Entries, Keys, Ledger
 from llmflow.flows.waiting import KeyTable
 from llmflow.metadata.dns import Answer
 from llmflow.metadata.names import Names
@@ -71,19 +71,18 @@ class Namer:
             self._newest = _NEVER
         if self.block is None:
             return
-        data, at = self.block.data, self.block.payload_at(packets)
-        row, kind = clear.candidates(data, at, packets, self._waiting())
+        row, kind = clear.candidates(self.block, packets, self._waiting(streams=True))
         if len(row):
-            some = packets.take(row)
-            self._open(some, kind, data, at[row])
+            at = self.block.payload_at(packets, row)
+            self._open(packets.take(row), kind, self.block.data, at)
         self._newest = max(self._newest, int(packets.time.max()))
         if fronts := self._reader.fronts(self._newest - self._reorder):
             self._note_fronts(fronts)
 
-    def _waiting(self) -> Bool:
-        """Ports at which hellos have begun and not ended."""
+    def _waiting(self, *, streams: bool = False) -> Bool:
+        """Ports at which hellos have begun and not ended; all, or those of TCP."""
         waiting = np.zeros(1 << 16, np.bool_)
-        waiting[self._reader.ports()] = True
+        waiting[self._reader.ports(streams=streams)] = True
         return waiting
 
     def _open(self, some: PacketColumns, kind: U8, data: bytes, at: I64) -> None:
@@ -153,12 +152,15 @@ class Namer:
     def name(self, batch: FlowBatch) -> FlowBatch:
         """Give the flows of a batch their names."""
         f, p = batch.flows, batch.packets
+        if not any(self._ledgers) and not self._reader.ports():
+            return batch
         last = p.time[f.first + f.packets - 1]
-        hello = self._said(self._hellos, f.a, f.b, f.protocol, f.origin, last)
-        fronts = self._said(self._fronts, f.a, f.b, f.protocol, f.origin, last)
+        keys = Keys.of(f.a, f.b, f.protocol)
+        hello = self._said(self._hellos, keys, f.origin, last)
+        fronts = self._said(self._fronts, keys, f.origin, last)
         self._add_unfinished(fronts, batch, last)
         hello = np.where(hello.any(axis=1, keepdims=True), hello, fronts)
-        host = self._said(self._hosts, f.a, f.b, f.protocol, f.origin, last)
+        host = self._said(self._hosts, keys, f.origin, last)
         asked = self._answered(f.client, f.server, f.origin)
         codes = hello.copy()
         strong, weak = slice(4, 5), slice(5, 6)
@@ -172,10 +174,8 @@ class Namer:
         return FlowBatch(f, p, Named(*table.T), texts)
 
     @staticmethod
-    def _said(
-        ledger: Ledger, a: Endpoint, b: Endpoint, protocol: U8, origin: I64, last: I64
-    ) -> NDArray[np.int32]:
-        row, entries = ledger.find(a, b, protocol, origin)
+    def _said(ledger: Ledger, keys: Keys, origin: I64, last: I64) -> NDArray[np.int32]:
+        row, entries = ledger.find(keys, origin)
         codes = np.zeros((len(row), len(Named.names())), np.int32)
         some = np.flatnonzero(row >= 0)
         some = some[entries.time[row[some]] <= last[some]]
@@ -183,8 +183,10 @@ class Namer:
         return codes
 
     def _answered(self, client: Endpoint, server: Endpoint, origin: I64) -> NDArray[np.int32]:
-        row, entries = self._asked.find(*_by_address(client, server), origin, latest=True)
-        codes = np.zeros((len(row), len(Named.names())), np.int32)
+        codes = np.zeros((len(origin), len(Named.names())), np.int32)
+        if not len(self._asked):
+            return codes
+        row, entries = self._asked.find(_by_address(client, server), origin, latest=True)
         some = np.flatnonzero(row >= 0)
         some = some[entries.until[row[some]] >= origin[some]]
         codes[some] = entries.texts[row[some]]
@@ -219,10 +221,11 @@ class Namer:
         keys, origin, settled
             As of :meth:`llmflow.flows.assemble.FlowAssembler.open_flows`.
         """
+        who = Keys.of(keys.a, keys.b, keys.protocol)
         for ledger in (self._hellos, self._fronts, self._hosts):
-            ledger.keep(ledger.find(keys.a, keys.b, keys.protocol, origin)[0], settled)
+            ledger.keep(ledger.find(who, origin)[0], settled)
         wanted = [
-            self._asked.find(*_by_address(*ends), origin, latest=True)[0]
+            self._asked.find(_by_address(*ends), origin, latest=True)[0]
             for ends in ((keys.a, keys.b), (keys.b, keys.a))
         ]
         self._asked.keep(np.concatenate(wanted), settled)
@@ -246,10 +249,10 @@ def _table(rows: Sequence[Sequence[int]]) -> NDArray[np.int32]:
     return np.array(rows, np.int32)
 
 
-def _by_address(client: Endpoint, server: Endpoint) -> tuple[Endpoint, Endpoint, U8]:
+def _by_address(client: Endpoint, server: Endpoint) -> Keys:
     """The key of DNS answers: ports and protocol are not known yet."""
     port = np.zeros(len(client.port), np.uint16)
-    return (
+    return Keys.of(
         Endpoint(client.high, client.low, port),
         Endpoint(server.high, server.low, port),
         np.zeros(len(port), np.uint8),

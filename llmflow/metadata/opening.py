@@ -36,11 +36,12 @@ class Opened(NamedTuple):
 
 
 class _Began(NamedTuple):
-    """A hello that is not whole yet: last part, first sequence number, source port."""
+    """A hello that is not whole yet: last part, first sequence number, source port, if on TCP."""
 
     time: int
     seq: int
     port: int
+    stream: bool
 
 
 class NameReader:
@@ -74,9 +75,9 @@ class NameReader:
         """Packets and flows given up for want of memory."""
         return self._collector.dropped_packets + self._collector.given_up
 
-    def ports(self) -> list[int]:
-        """Source ports of hellos that are not whole yet."""
-        return [began.port for began in self._began.values()]
+    def ports(self, *, streams: bool = False) -> list[int]:
+        """Source ports of hellos that are not whole yet; all, or those of TCP."""
+        return [x.port for x in self._began.values() if x.stream or not streams]
 
     def unfinished(self, key: bytes) -> tuple[int, Names] | None:
         """What the hello of a flow has said that is not whole yet, and when last."""
@@ -139,7 +140,9 @@ class NameReader:
         if names or key not in self._collector.unfinished:
             self._end(key)
             return names
-        self._began[key] = _Began(packet.time, began.seq if began else seq, packet.port)
+        self._began[key] = _Began(
+            packet.time, began.seq if began else seq, packet.port, of_stream is not None
+        )
         return None
 
     def _end(self, key: bytes) -> Names:

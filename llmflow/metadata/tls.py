@@ -30,6 +30,7 @@ _MAX_RECORDS = 256
 MAX_OVERHEAD = 4 + 5 * _MAX_RECORDS  # bytes of headers that a hello may come with
 
 _HEAD = Struct(">HH")  # of an extension: type, length
+_ONE_NAME = Struct(">HBH")  # SNI: length of the list; type and length of the name
 _OUTER = Struct(">xHHB")  # ECH: KDF, AEAD, configuration
 _FIXED = 34  # bytes of version and random
 
@@ -170,8 +171,10 @@ def record_message(stream: bytes) -> Message | None:
 _remembered = lru_cache(maxsize=4096)
 
 
-@_remembered
 def _sni(body: bytes) -> str:
+    rest = len(body) - 5
+    if rest >= 0 and _ONE_NAME.unpack_from(body) == (rest + 3, 0, rest):  # nobody sends more
+        return host_name(body[5:].decode("utf-8", "replace"))
     names = Cursor(body).vector(2)
     while names.left:
         kind, name = names.number(1), names.vector(2)
