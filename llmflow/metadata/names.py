@@ -74,6 +74,7 @@ class _Hello(NamedTuple):
     names: Names
 
 
+_NO_NAMES = Names()
 _NO_REQUEST = http1.Request("", "", connect=False)
 
 
@@ -222,7 +223,7 @@ def read_client(found: tls.Message) -> Names | None:
     if found.kind != tls.CLIENT_HELLO:
         return None
     names = _read(found).names
-    return names if names != Names() else None
+    return names if names != _NO_NAMES else None
 
 
 def _read_quic(reader: quic.InitialReader) -> Names:

@@ -147,6 +147,11 @@ def record_message(stream: bytes) -> Message | None:
     MalformedError
         Whatever follows, this is no TLS hello: other record types, SSL 2.0, impossible lengths.
     """
+    if stream[:2] == b"\x16\3":  # the usual: all of it in one record
+        record, length = int.from_bytes(stream[3:5], "big"), int.from_bytes(stream[6:9], "big")
+        whole = length + 4 <= record <= min(len(stream) - 5, _MAX_RECORD)
+        if whole and stream[5] in (CLIENT_HELLO, SERVER_HELLO):
+            return Message(stream[5], length, stream[9 : 9 + length])
     parts: list[bytes] = []
     held, wanted, at = 0, MAX_HELLO, 0
     while at < len(stream) and held < wanted:

@@ -39,7 +39,8 @@ def theirs(path: Path) -> dict[Ends, set[str]]:
     found: dict[Ends, set[str]] = defaultdict(set)
     for line in run.stdout.splitlines():
         fields = line.split("\t")
-        if len(fields) != len(FIELDS) or any("," in x for x in fields[:-1]) or not fields[-1]:
+        tunnelled = bool(fields[0] and fields[1]) or any("," in x for x in fields[:-1])
+        if len(fields) != len(FIELDS) or tunnelled or not fields[-1]:
             continue
         src, dst = fields[0] or fields[1], fields[2] or fields[3]
         sport, dport = fields[4] or fields[5], fields[6] or fields[7]

@@ -95,6 +95,8 @@ def test_every_column_of_a_tcp_packet() -> None:
         "vlan_inner": 0,
         "tunnel": 0,
         "tunnel_id": 0,
+        "payload_at": 54,
+        "captured": 5,
         "position": 41,
     }
 
