@@ -13,7 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_FEW = 4  # items that are sooner done here than a process starts
+_FEW = 8  # items that are sooner done here than a process has started
 
 
 def ordered(function: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R]:
