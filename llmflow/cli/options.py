@@ -119,7 +119,7 @@ def workers_option(command: F) -> F:
         type=click.IntRange(min=1),
         default=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         show_default="all cores",
-        help="Processes at work on a large input; does not change results.",
+        help="Threads at work; does not change results.",
     )(command)
 
 

@@ -31,7 +31,7 @@ from llmflow.flows.slices import Resumed, Slices, cut
 from llmflow.flows.waiting import KeyTable, Waiting, by_key, wait
 
 _NEVER = -(1 << 62)
-_BATCH = 1 << 19  # packets in a batch of finished flows, more only where one flow has more
+_BATCH = 1 << 18  # packets in a batch of finished flows, more only where one flow has more
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from tests.property.test_assemble import ENDS, FLAGS, PROTOCOLS
 
 OPTIONS = FlowOptions(idle_timeout=12, active_timeout=30, closed_timeout=4, reorder=3)
 
+Row = tuple[int, tuple[str, int, str, int], int, int, int, int]
 specs = st.lists(
     st.tuples(
         st.integers(1, 2 * SECOND),  # after the packet before: no two at one time
@@ -45,7 +46,7 @@ def tables(batch: FlowBatch) -> list[tuple[str, list[object]]]:
 
 @settings(max_examples=150)
 @given(specs, st.sampled_from([1, 7, 1 << 18]))
-def test_late_packets_change_nothing(rows: list[tuple[int, ...]], hold: int) -> None:
+def test_late_packets_change_nothing(rows: list[Row], hold: int) -> None:
     """Any order inside the window gives the flows, turns and features of the order of time."""
     times = accumulate((gap for gap, *_ in rows), initial=START)
     next(times)
