@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmflow.arrays import U8, run_starts
+from llmflow.arrays import F64, U8, run_starts
 from llmflow.features.segments import Segments
 from llmflow.flows.batch import NANOSECOND
 from llmflow.quality.cadence import Cadence, measure_cadence
@@ -46,27 +46,24 @@ class Experience:
 def measure(replies: Segments) -> Experience:
     """Measure the replies of all turns (segments of scale ``turn``)."""
     cadence, delivery = measure_cadence(replies), deliver(replies)
-    tokens = estimate_tokens(replies)
+    tokens, brought = estimate_tokens(replies)
+    counted = (tokens.profile > 0)[delivery.of]
+    units = np.where(counted, brought, delivery.chunk_begins)
     return Experience(
         cadence,
         measure_stalls(delivery),
         tokens,
-        _reading(replies, cadence, delivery, tokens),
+        _reading(replies, cadence, delivery, units),
         delivery.known.astype(np.uint8) + delivery.certain,
     )
 
 
-def _reading(replies: Segments, cadence: Cadence, delivery: Delivery, tokens: Tokens) -> Reading:
+def _reading(replies: Segments, cadence: Cadence, delivery: Delivery, units: F64) -> Reading:
     """Hand tokens, or chunks, to the reader."""
     of = delivery.of
-    spoken = (tokens.profile > 0)[of]
-    from_bytes = replies.down.size * (tokens.count / tokens.bytes)[of]
-    streamed = np.arange(len(of)) >= np.nan_to_num(tokens.first)[of]
-    units = np.where(spoken, from_bytes * streamed, delivery.chunk_begins)
     at = np.flatnonzero((units > 0) & (cadence.chunks >= LEAST_CHUNKS)[of])
     time, of = delivery.rendered[at], of[at]
-    asked = cadence.ttfb.copy()
     starts = run_starts(of)
-    begun = replies.batch.packets.time[replies.turns.reply[replies.turn[of[starts]]]]
-    asked[of[starts]] += (time[starts] - begun) / NANOSECOND
+    asked, begun = cadence.ttfb.copy(), replies.turns.reply[replies.turn[of[starts]]]
+    asked[of[starts]] += (time[starts] - replies.batch.packets.time[begun]) / NANOSECOND
     return read(time, units[at], of, asked)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmflow.arrays import F64, U8, Bool, row_sums, run_end_mask, run_starts
+from llmflow.arrays import F64, I64, U8, Bool, ragged_index, row_sums, run_end_mask, run_starts
 from llmflow.capture.columns import TCP, Columns
 from llmflow.features.segments import Segments
 from llmflow.flows.batch import NANOSECOND
@@ -101,10 +101,6 @@ class Tokens(Columns):
         Tokens per second from the first write of events to the last packet; NaN for no time.
     profile : ndarray of uint8
         Place in ``NAMES``, 0 for none.
-    bytes : ndarray of float64
-        Payload from the first write of events to the reply's end.
-    first : ndarray of float64
-        The downlink packet with which that begins, as a place among those of all replies.
     """
 
     count: F64
@@ -112,23 +108,31 @@ class Tokens(Columns):
     high: F64
     per_second: F64
     profile: U8
-    bytes: F64
-    first: F64
 
 
-def estimate_tokens(replies: Segments) -> Tokens:
-    """Recognise profiles and count tokens, in replies over TCP."""
+def estimate_tokens(replies: Segments) -> tuple[Tokens, F64]:
+    """Recognise profiles and count tokens, in replies over TCP.
+
+    Returns
+    -------
+    tokens : Tokens
+    brought : ndarray of float64, shape (packets,)
+        Tokens that each downlink data packet adds, lost ones in front of it included: 0 in front of
+        the first write of events, and in replies without a count.
+    """
     n = len(replies)
-    count, low, high, rate, payload, first = np.full((6, n), np.nan)
-    out = Tokens(count, low, high, rate, np.zeros(n, np.uint8), payload, first)
+    count, low, high, rate = np.full((4, n), np.nan)
+    tokens = Tokens(count, low, high, rate, np.zeros(n, np.uint8))
+    brought = np.zeros(len(replies.down.of))
     tcp = replies.batch.flows.protocol[replies.turns.flow[replies.turn]] == TCP
     for number, profile in enumerate(PROFILES, 1):
-        _apply(profile, number, replies, tcp & (out.profile == 0), out)
-    return out
+        begin = _recognise(profile, replies, tcp & (tokens.profile == 0))
+        _count(profile, number, replies, begin, tokens, brought)
+    return tokens, brought
 
 
-def _apply(profile: Profile, number: int, replies: Segments, asked: Bool, out: Tokens) -> None:
-    """Fill in the replies that match one profile."""
+def _recognise(profile: Profile, replies: Segments, asked: Bool) -> I64:
+    """Where the events of matching replies begin, among all downlink packets; else behind all."""
     down, n = replies.down, len(replies)
     large = np.flatnonzero(down.size >= profile.event + min(profile.ladder))
     rest = down.size[large] % profile.event
@@ -140,21 +144,36 @@ def _apply(profile: Profile, number: int, replies: Segments, asked: Bool, out: T
     differ = np.bincount(row[1:][(row[1:] == row[:-1]) & (size[1:] != size[:-1])], minlength=n)
     fronts = row_sums(down.size == profile.front, down.of, n)
     enough = (rungs >= LEAST_RUNGS) & (rungs >= LEAST_SHARE * (down.packets - fronts))
-    spoken = np.flatnonzero(asked & enough & (differ > 0))
+    begin = np.full(n, len(down.of))
+    heads = run_starts(down.of[events])
+    begin[down.of[events[heads]]] = events[heads]
+    return np.where(asked & enough & (differ > 0), begin, len(down.of))
+
+
+def _count(
+    profile: Profile, number: int, replies: Segments, begin: I64, tokens: Tokens, brought: F64
+) -> None:
+    """Fill in the replies whose events begin somewhere."""
+    down, p = replies.down, replies.batch.packets
+    spoken = np.flatnonzero(begin < len(down.of))
     if not len(spoken):
         return
-    of_events = down.of[events]
-    heads = run_starts(of_events)
-    first = np.full(n, len(down.of))
-    first[of_events[heads]] = events[heads]
-    inside = np.arange(len(down.of)) >= first[down.of]
-    first = first[spoken]
-    payload = row_sums(down.size * inside, down.of, n)[spoken]
+    first, last = begin[spoken], np.flatnonzero(run_end_mask(down.of))[spoken]
+    sizes = last - first + 1
+    at, of = ragged_index(first, sizes), np.repeat(np.arange(len(spoken)), sizes)
+    # By sequence numbers, so that bytes count that were lost on the way or by the capture.
+    row = replies.row[replies.data.down[replies.row]][at]
+    end = p.seq[row] + p.payload[row].astype(np.uint32)
+    added = np.diff(end, prepend=end[:1]).astype(np.float64)
+    starts = np.cumsum(sizes) - sizes
+    added[starts] = down.size[first]
+    payload = row_sums(added, of, len(spoken))
     count = np.maximum((payload - profile.intercept) / profile.slope, 1)
+    brought[at] = added * (count / payload)[of]
+
     band = np.maximum(profile.error * count, profile.error_tokens)
-    last = np.flatnonzero(run_end_mask(down.of))[spoken]
     seconds = (down.time[last] - down.time[first]) / NANOSECOND
-    out.count[spoken] = count
-    out.low[spoken], out.high[spoken] = np.maximum(count - band, 1), count + band
-    out.per_second[spoken] = count / np.where(seconds > 0, seconds, np.nan)
-    out.profile[spoken], out.bytes[spoken], out.first[spoken] = number, payload, first
+    tokens.count[spoken] = count
+    tokens.low[spoken], tokens.high[spoken] = np.maximum(count - band, 1), count + band
+    tokens.per_second[spoken] = count / np.where(seconds > 0, seconds, np.nan)
+    tokens.profile[spoken] = number

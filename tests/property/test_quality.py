@@ -178,7 +178,8 @@ def test_tokens_packet_by_packet(given_replies: list[tuple[bool, list[int]]]) ->
     batch = make_batch(talks)
     data = find_data(batch)
     turns = find_turns(batch, data)
-    found = estimate_tokens(cut_segments(batch, data, turns, "turn"))
+    found, brought = estimate_tokens(cut_segments(batch, data, turns, "turn"))
+    assert math.isclose(brought.sum(), np.nansum(found.count))
     for turn, flow in enumerate(turns.flow.tolist()):
         sizes = [sent.payload for sent in talks[flow].packets]
         if talks[flow].protocol == UDP:

@@ -207,6 +207,20 @@ def test_headers_do_not_change_the_count() -> None:
     assert sized(PADDED[2:]).tokens.count == sized(PADDED).tokens.count
 
 
+def test_lost_events_count() -> None:
+    """What is missing in the capture, or came late, is counted by its sequence numbers."""
+    ends = 2**32 - 9000 + np.cumsum(PADDED)
+    packets = [
+        Segment((400 + 25 * i) * MS, False, int(end) - size, size)
+        for i, (end, size) in enumerate(zip(ends.tolist(), PADDED, strict=True))
+        if i not in {20, 30}
+    ]
+    late = packets[35]._replace(ns=packets[36].ns + 1)
+    packets[35:37] = [packets[36], late]
+    seen = felt(tcp_batch([[REQUEST, *packets]]))
+    assert seen.tokens.count.tolist() == pytest.approx(sized(PADDED).tokens.count.tolist())
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
