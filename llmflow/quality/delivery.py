@@ -60,23 +60,25 @@ def deliver(replies: Segments) -> Delivery:
     """
     batch, data = replies.batch, replies.data
     p, flow = batch.packets, replies.turns.flow[replies.turn]
-    known = (batch.flows.protocol[flow] == TCP) & replies.two_way
+    two_way = np.logical_or.reduceat(p.up, batch.flows.first) if len(p) else p.up
+    known = ((batch.flows.protocol == TCP) & two_way)[flow]
     inside = data.down[replies.row]
     row, of = replies.row[inside], replies.of[inside]
     arrived = p.time[row]
-    again = (data.new < p.payload) & ~p.up & (p.protocol == TCP)
+    again = np.flatnonzero(data.new < p.payload)
+    again = again[~p.up[again]]
     suspected = np.zeros(len(batch.flows), np.bool_)
     suspected[data.flow[again]] = True
     wanted = np.zeros_like(suspected)
     wanted[flow[known]] = True
-    flows = np.flatnonzero(suspected & wanted)
-    if not len(flows):
+    wanted &= suspected
+    part, rows = batch.pick(np.flatnonzero(wanted))
+    at = np.flatnonzero(wanted[flow][of])
+    if not len(at):
         return Delivery(of, arrived, arrived, arrived, known, known)
-    part, rows = batch.pick(flows)
-    tcp = analyse_tcp(part)
-    early, late = p.time.copy(), p.time.copy()
-    early[rows], late[rows] = tcp.delivered, tcp.delivered_latest
-    early, late = early[row], late[row]
+    tcp, place = analyse_tcp(part), np.searchsorted(rows, row[at])
+    early, late = arrived.copy(), arrived.copy()
+    early[at], late[at] = tcp.delivered[place], tcp.delivered_latest[place]
     certain = known.copy()
     certain[of[early != late]] = False
     return Delivery(of, arrived, late, _repaired(of, arrived, early, late), known, certain)

@@ -96,7 +96,7 @@ class _Pool:
 def names(
     numbers: NDArray[np.integer[Any]], texts: Sequence[str], null: Bool | None = None
 ) -> pa.Array:
-    """A column of names, given by their numbers.
+    """A column of names, given by their numbers; null where a mask says so.
 
     Examples
     --------
