@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from llmflow.arrays import I64, U8, U16, U32, U64, Bool
+import numpy as np
+
+from llmflow.arrays import I64, U8, U16, U32, U64, Bool, ragged_index
 from llmflow.capture.columns import Columns
 from llmflow.flows.keys import Endpoint, Paired, choose
 
@@ -117,3 +119,10 @@ class FlowBatch:
 
     flows: FlowColumns
     packets: FlowPackets
+
+    def pick(self, flows: I64) -> tuple[FlowBatch, I64]:
+        """Some of the flows as a batch of their own, and the rows that its packets have here."""
+        picked = self.flows.take(flows)
+        rows = ragged_index(picked.first, picked.packets)
+        first = np.cumsum(picked.packets) - picked.packets
+        return FlowBatch(replace(picked, first=first), self.packets.take(rows)), rows

@@ -86,15 +86,17 @@ class _Pool:
         self.starts = np.cumsum(self.sizes) - self.sizes
         self.letters = np.frombuffer(b"".join(raw), np.uint8)
 
-    def column(self, pieces: I64, sizes: I64) -> pa.Array:
+    def column(self, pieces: I64, sizes: I64, null: Bool | None = None) -> pa.Array:
         """Texts put together from pieces, shape (n, pieces), cut to ``sizes``."""
         offsets = np.concatenate([[0], np.cumsum(sizes.sum(axis=1))])
         at = ragged_index(self.starts[pieces].ravel(), sizes.ravel())
-        return _strings(offsets, self.letters[at])
+        return _strings(offsets, self.letters[at], null)
 
 
-def names(numbers: NDArray[np.integer[Any]], texts: Sequence[str]) -> pa.Array:
-    """A column of names, given by their numbers.
+def names(
+    numbers: NDArray[np.integer[Any]], texts: Sequence[str], null: Bool | None = None
+) -> pa.Array:
+    """A column of names, given by their numbers; null where a mask says so.
 
     Examples
     --------
@@ -102,7 +104,7 @@ def names(numbers: NDArray[np.integer[Any]], texts: Sequence[str]) -> pa.Array:
     ['udp', 'tcp']
     """
     pool, pieces = _Pool(texts), numbers.astype(np.int64).reshape(-1, 1)
-    return pool.column(pieces, pool.sizes[pieces])
+    return pool.column(pieces, pool.sizes[pieces], null)
 
 
 def addresses(high: U64, low: U64) -> pa.Array:
