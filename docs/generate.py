@@ -51,6 +51,9 @@ def cli_page() -> str:
         command: click.Command = importlib.import_module(f"llmflow.cli.{name}").command
         inner = click.Context(command, info_name=name, parent=context)
         pages.append((f"llmflow {name}", command.get_help(inner)))
+        for part, below in getattr(command, "commands", {}).items():
+            innermost = click.Context(below, info_name=part, parent=inner)
+            pages.append((f"llmflow {name} {part}", below.get_help(innermost)))
     for title, text in pages:
         lines += ["", f"## {title}", "", "```", text, "```"]
     return "\n".join(lines) + "\n"

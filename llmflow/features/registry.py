@@ -1,6 +1,6 @@
 """The registry: every feature is declared once, and everything else is derived from it.
 
-The Arrow schema, the documentation, ``llmflow features --list``, the schema hash in models and
+The Arrow schema, the documentation, ``llmflow features list``, the schema hash in models and
 the parametrised tests against a slow reference all read this table.
 """
 
