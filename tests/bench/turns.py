@@ -56,6 +56,9 @@ class Episode:
     steady: tuple[int, int]
 
 
+Truth = dict[str, dict[ConnectionKey, list[Episode]]]  # by capture
+
+
 @dataclass
 class Found:
     """What llmflow finds in one connection."""
@@ -77,6 +80,11 @@ class Scored:
     expected: int
     replies: int
 
+    @property
+    def close(self) -> bool:
+        """Whether the replies are as many as expected, give or take one."""
+        return abs(self.replies - self.expected) <= 1
+
 
 def rows(path: Path) -> list[dict[str, str]]:
     """A CSV file."""
@@ -96,7 +104,7 @@ def address(text: str) -> int:
     return int(parsed) | (IPV4_MAPPED if parsed.version == 4 else 0)
 
 
-def truth(corpus: Path) -> dict[str, dict[ConnectionKey, list[Episode]]]:
+def truth(corpus: Path) -> Truth:
     """The streaming episodes of each connection of each capture."""
     numbers = {name: number for number, name in PROTOCOLS.items()}
     keys = {
@@ -108,7 +116,7 @@ def truth(corpus: Path) -> dict[str, dict[ConnectionKey, list[Episode]]]:
         for row in rows(corpus / "flows.csv")
         if row["proto"] in numbers and row["sport"] != "0"
     }
-    found: dict[str, dict[ConnectionKey, list[Episode]]] = defaultdict(lambda: defaultdict(list))
+    found: Truth = defaultdict(lambda: defaultdict(list))
     for row in rows(corpus / "episodes.csv"):
         key = keys.get((row["file"], row["flow"]))
         if key and row["verdict"] in ("strong", "weak"):
@@ -139,10 +147,10 @@ def longest(episodes: Episodes, time: np.ndarray) -> Episodes:
     return episodes.take(order[first])
 
 
-def find(capture: Path) -> dict[ConnectionKey, Found]:
+def find(steps: Iterable[Assembled]) -> dict[ConnectionKey, Found]:
     """Turns and episodes of a capture's connections."""
     connections: dict[ConnectionKey, Found] = {}
-    for step in FlowStream([str(capture)]).assemble():
+    for step in steps:
         time, turns = step.batch.packets.time, step.turns
         episodes = find_episodes(step.batch, step.data, turns)
         streams = episodes.take(episodes.kind == Kind.STREAM)
@@ -172,8 +180,9 @@ def near(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return all(abs(a - b) <= NEAR for a, b in zip(one, other, strict=True))
 
 
-def score(episodes: list[Episode], found: Found, half: str) -> Scored:
+def score(episodes: list[Episode], found: Found | None, half: str) -> Scored:
     """Hold what was found in a connection against its episodes."""
+    found = found or Found({name: [] for name in READINGS}, 0, two_way=False)
     strong = [episode for episode in episodes if episode.strong]
     matched = {
         name: sum(
@@ -196,19 +205,23 @@ def score(episodes: list[Episode], found: Found, half: str) -> Scored:
     )
 
 
+def halves(labelled: Truth) -> list[tuple[str, str, dict[ConnectionKey, list[Episode]]]]:
+    """Captures with their half and the episodes of their connections."""
+    seen: dict[str, int] = defaultdict(int)
+    split = []
+    for name, connections in sorted(labelled.items()):
+        provider = next(iter(connections.values()))[0].provider
+        split.append((name, "AB"[seen[provider] % 2], connections))
+        seen[provider] += 1
+    return split
+
+
 def score_corpus(corpus: Path) -> list[Scored]:
     """All connections with streaming episodes."""
     scored = []
-    seen: dict[str, int] = defaultdict(int)
-    for name, connections in sorted(truth(corpus).items()):
-        provider = next(iter(connections.values()))[0].provider
-        half = "AB"[seen[provider] % 2]
-        seen[provider] += 1
-        found = find(corpus / name)
-        nothing = Found({reading: [] for reading in READINGS}, 0, two_way=False)
-        scored += [
-            score(episodes, found.get(key, nothing), half) for key, episodes in connections.items()
-        ]
+    for name, half, connections in halves(truth(corpus)):
+        found = find(FlowStream([str(corpus / name)]).assemble())
+        scored += [score(episodes, found.get(key), half) for key, episodes in connections.items()]
     return scored
 
 
@@ -240,7 +253,7 @@ def table(scored: Iterable[Scored]) -> str:
     for name, belongs in groups.items():
         mine = [one for one in scored if belongs(one)]
         strong = sum(one.strong for one in mine)
-        close = sum(abs(one.replies - one.expected) <= 1 for one in mine)
+        close = sum(one.close for one in mine)
         totals = f"{sum(one.replies for one in mine)} / {sum(one.expected for one in mine)}"
         cells = [wilson(sum(one.matched[r] for one in mine), strong) for r in READINGS]
         lines.append([name, *cells, wilson(close, len(mine)), totals])
