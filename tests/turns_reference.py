@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from llmflow.capture.columns import HINT_CLIENT_HELLO, HINT_QUIC_LONG
@@ -28,16 +28,12 @@ class Seen:
     up: bool
     new: int
     hello: bool
+    answers: bool = False  # carries data to the client that is no control frame
 
     @property
     def sends(self) -> bool:
         """Carries data to the client, be it a control frame."""
         return not self.up and self.new > 0
-
-    @property
-    def answers(self) -> bool:
-        """Carries data to the client that is no control frame."""
-        return not self.up and self.new > 40
 
 
 @dataclass
@@ -77,7 +73,18 @@ def packets_of(batch: FlowBatch, data: Data) -> Iterator[list[Seen]]:
     hello = (p.hint & (HINT_CLIENT_HELLO | HINT_QUIC_LONG) != 0).tolist()
     table = list(zip(p.time.tolist(), p.up.tolist(), data.new.tolist(), hello, strict=True))
     for first, count in zip(batch.flows.first.tolist(), batch.flows.packets.tolist(), strict=True):
-        yield [Seen(row, *table[row]) for row in range(first, first + count)]
+        latest: Seen | None = None
+        flow = []
+        for row in range(first, first + count):
+            packet = Seen(row, *table[row])
+            if packet.sends:
+                soon = latest is not None and packet.time - latest.time <= 500 * MS
+                control = packet.new <= 40 and latest is not None and latest.new >= 100 and soon
+                packet = replace(packet, answers=not control)
+            elif packet.new:
+                latest = packet
+            flow.append(packet)
+        yield flow
 
 
 def bursts_of(flow: list[Seen]) -> list[Burst]:
@@ -115,14 +122,20 @@ def in_silence(burst: Burst, flow: list[Seen]) -> bool:
 
 
 def before_silence(burst: Burst, following: Burst | None, flow: list[Seen]) -> bool:
-    """The server sends a notice and is then silent for long, and so is the client."""
+    """The server sends a notice, is then silent for long, like the client, and sends more."""
     assert burst.answer is not None
-    sent = [packet for packet in flow if packet.answers and packet.row >= burst.answer.row]
-    for number, (last, back) in enumerate(pairwise(sent), start=1):
-        if back.time - last.time > 2000 * MS:
-            unasked = following is None or following.packets[0].row > back.row
-            return last.time - burst.end <= 500 * MS and number <= 8 and unasked
-    return False
+    runs: list[list[Seen]] = []  # the server's data from the answer on, cut at long silences
+    for packet in flow:
+        if packet.answers and packet.row >= burst.answer.row:
+            if not runs or packet.time - runs[-1][-1].time > 2000 * MS:
+                runs.append([])
+            runs[-1].append(packet)
+    if len(runs) < 2:
+        return False
+    notice, more = runs[:2]
+    unasked = following is None or following.packets[0].row > more[0].row
+    soon = notice[-1].time - burst.end <= 500 * MS
+    return soon and len(notice) <= 8 and len(more) > 8 and unasked
 
 
 def requests_of(flow: list[Seen]) -> list[Burst]:

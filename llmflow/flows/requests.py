@@ -20,12 +20,15 @@ from llmflow.flows.data import Data
 
 # Pauses, waits and notices were chosen on captures: docs/definitions.md.
 REQUEST_BYTES = 200  # excludes HTTP/2 WINDOW_UPDATE, PING and the like
-CONTROL_BYTES = 40  # down, at most: such frames answer nothing
+# A control frame answers nothing: at most so many bytes down, close behind an uplink packet of at
+# least so many. Behind smaller ones (keys that are typed) it may be the answer.
+CONTROL_BYTES, UPLOAD_PACKET = 40, 100
 BURST_SILENCE = NANOSECOND  # uplink data further apart belongs to two bursts
 LONG_SILENCE = 2 * NANOSECOND  # of the server: nothing streams any more
 # In a shorter silence: from the server's acknowledgement to its answer; from the burst without.
 LEAST_PAUSE, LEAST_WAIT = NANOSECOND // 4, 2 * NANOSECOND // 5
 # A notice is what the server sends at once, in front of a long silence: time and packets, at most.
+# Control frames come in the same time.
 NOTICE, NOTICE_PACKETS = NANOSECOND // 2, 8
 HANDSHAKE = 2 * NANOSECOND  # from its first packet to the server's last, at most
 
@@ -80,9 +83,9 @@ class _Bursts(Columns):
 def find_requests(p: FlowPackets, data: Data) -> Requests:
     """Find the uplink bursts that begin a turn, and those that only open a connection."""
     up = np.flatnonzero(data.up)
-    down = np.flatnonzero(data.down & (data.new > CONTROL_BYTES))
-    if not (len(up) and len(down)):
-        return Requests(up[:0], down[:0], np.zeros(0, np.bool_))
+    down = _answers(p, data, up) if len(up) else up
+    if not len(down):
+        return Requests(up[:0], down, np.zeros(0, np.bool_))
     bursts = _find_bursts(p, data, up, down)
     time, flow = p.time[down], data.flow[down]
     chosen = _in_silence(bursts, time, flow)
@@ -95,6 +98,18 @@ def find_requests(p: FlowPackets, data: Data) -> Requests:
     greeted = time[bursts.after[1:] - 1] - bursts.begin[:-1] <= HANDSHAKE
     front[:-1] = bursts.hello[:-1] & (bursts.flow[1:] == bursts.flow[:-1]) & greeted
     return Requests(bursts.row, down[bursts.after], front)
+
+
+def _answers(p: FlowPackets, data: Data, up: I64) -> I64:
+    """Downlink data packets that are no control frames; ``up`` are the uplink data packets."""
+    small = np.flatnonzero(data.down & (data.new <= CONTROL_BYTES))
+    latest = np.searchsorted(up, small) - 1
+    sent = up[np.maximum(latest, 0)]
+    control = (latest >= 0) & (data.flow[sent] == data.flow[small])
+    control &= (data.new[sent] >= UPLOAD_PACKET) & (p.time[small] - p.time[sent] <= NOTICE)
+    answers = data.down.copy()
+    answers[small[control]] = False
+    return np.flatnonzero(answers)
 
 
 def _find_bursts(p: FlowPackets, data: Data, up: I64, down: I64) -> _Bursts:
@@ -137,20 +152,17 @@ def _in_silence(bursts: _Bursts, time: I64, flow: I64) -> Bool:
 
 
 def _before_silence(bursts: _Bursts, time: I64, flow: I64) -> Bool:
-    """Bursts that get a notice at once and their answer after a long silence."""
-    chosen = np.zeros(len(bursts), np.bool_)
-    gap = time[1:] - time[:-1]
-    silences = np.flatnonzero((gap > LONG_SILENCE) & (flow[1:] == flow[:-1]))
-    # The first silence behind each burst, and the packet that ends it.
-    at = np.searchsorted(silences, bursts.after)
-    known = np.flatnonzero(at < len(silences))
-    begins = silences[at[known]]
-    after = bursts.after[known]
-    notice = (time[begins] - bursts.end[known] <= NOTICE) & (begins - after < NOTICE_PACKETS)
+    """Bursts that get a notice at once, and after a long silence something longer than a notice."""
+    silent = time[1:] - time[:-1] > LONG_SILENCE
+    # Last packets in front of silences and of flows' ends; the first behind each burst, the next.
+    stops = np.flatnonzero(np.append(silent | (flow[1:] != flow[:-1]), True))
+    at = np.searchsorted(stops, bursts.after)
+    stop, back = stops[at], stops[np.minimum(at + 1, len(stops) - 1)]
+    chosen = (time[stop] - bursts.end <= NOTICE) & (stop - bursts.after < NOTICE_PACKETS)
+    chosen &= (back - stop > NOTICE_PACKETS) & (flow[back] == bursts.flow)
     # No other burst asks in between: the next one is behind the end of the silence.
-    following = np.append(bursts.after[1:], len(time))[known]
-    chosen[known] = notice & (flow[begins] == bursts.flow[known]) & (following > begins + 1)
-    return chosen
+    following: Bool = np.append(bursts.after[1:], len(time)) > stop + 1
+    return chosen & following
 
 
 def _after_handshake(bursts: _Bursts, chosen: Bool) -> Bool:

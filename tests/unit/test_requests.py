@@ -132,6 +132,15 @@ def test_a_notice_is_short(packets: int, count: int) -> None:
     assert len(noticed(packets=packets).turns()) == count
 
 
+@pytest.mark.parametrize(("packets", "count"), [(1, 1), (8, 1), (9, 2)])
+def test_behind_a_notice_comes_a_reply(packets: int, count: int) -> None:
+    """Telemetry at the end of a reply, its answer, and later a heartbeat: no request."""
+    talk = noticed(packets=2)
+    talk.packets = talk.packets[:-20]
+    talk.stream(20, packets)
+    assert len(talk.turns()) == count
+
+
 def test_a_request_in_the_silence_takes_precedence() -> None:
     """Telemetry with its answer, then a request in the silence."""
     assert asks(noticed(asked=True)) == pytest.approx([0, 3.35])
@@ -154,6 +163,29 @@ def test_control_frames_do_not_end_a_silence(protocol: int) -> None:
     assert times(talk, turns.request.tolist()) == pytest.approx([0, end + 0.2])
     assert times(talk, turns.reply.tolist()) == pytest.approx([1, end + 1])
     assert turns.request_bytes.tolist() == [1000, 14000]
+
+
+def test_what_is_typed_is_answered_by_its_echo() -> None:
+    """Small packets down behind small packets up are data, no control frames."""
+    talk = Talk()
+    for i in range(60):
+        talk.up(0.2 * i, 36)
+        talk.down(0.2 * i + 0.03, 36)
+    turns = talk.turns()
+    assert len(turns) == 1
+    assert times(talk, turns.reply.tolist()) == pytest.approx([0.03])
+
+
+def test_small_tokens_are_no_control_frames() -> None:
+    """Tokens of a few bytes, half a second behind the request."""
+    talk = Talk()
+    talk.up(0, 1000)
+    talk.stream(0.6, 40, size=12)
+    talk.up(20, 1000)
+    talk.stream(20.6, 40, size=12)
+    turns = talk.turns()
+    assert times(talk, turns.request.tolist()) == [0, 20]
+    assert times(talk, turns.reply.tolist()) == pytest.approx([0.6, 20.6])
 
 
 def test_heartbeats_during_long_thinking_do_not_cut() -> None:
