@@ -117,7 +117,7 @@ def in_silence(burst: Burst, flow: list[Seen]) -> bool:
         if burst.packets[0].row < packet.row < burst.answer.row and not packet.up
     ]
     if heard and heard[-1] > burst.end:
-        return burst.answer.time - heard[-1] >= 250 * MS
+        return burst.answer.time - heard[-1] >= 300 * MS
     return burst.answer.time - burst.end >= 400 * MS
 
 

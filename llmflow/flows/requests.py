@@ -26,7 +26,7 @@ CONTROL_BYTES, UPLOAD_PACKET = 40, 100
 BURST_SILENCE = NANOSECOND  # uplink data further apart belongs to two bursts
 LONG_SILENCE = 2 * NANOSECOND  # of the server: nothing streams any more
 # In a shorter silence: from the server's acknowledgement to its answer; from the burst without.
-LEAST_PAUSE, LEAST_WAIT = NANOSECOND // 4, 2 * NANOSECOND // 5
+LEAST_PAUSE, LEAST_WAIT = 3 * NANOSECOND // 10, 4 * NANOSECOND // 10
 # A notice is what the server sends at once, in front of a long silence: time and packets, at most.
 # Control frames come in the same time.
 NOTICE, NOTICE_PACKETS = NANOSECOND // 2, 8

@@ -24,7 +24,7 @@ CAPTURES = sorted((Path(__file__).parents[2] / "pcaps").glob("*.pcap"))
 # At and around the limits that the definitions name.
 GAPS = [
     *[0, 1, 5 * MS, 5 * MS + 1, 20 * MS, 60 * MS, 60 * MS, 150 * MS],
-    *[250 * MS - 1, 250 * MS, 400 * MS, 500 * MS, 700 * MS + 1, 1000 * MS, 2000 * MS, 2001 * MS],
+    *[300 * MS - 1, 300 * MS, 400 * MS, 500 * MS, 700 * MS + 1, 1000 * MS, 2000 * MS, 2001 * MS],
 ]
 UP, DOWN = [0, 35, 150, 200, 500, 1400, 1400, 1400], [0, 0, 40, 41, 60, 60, 300, 1400]
 HELLO = {TCP: HINT_CLIENT_HELLO, UDP: HINT_QUIC_LONG}
