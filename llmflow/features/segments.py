@@ -26,9 +26,9 @@ from llmflow.arrays import (
     sort_in_rows,
 )
 from llmflow.flows.batch import NANOSECOND, FlowBatch
+from llmflow.flows.episodes import CHUNK_GAP
 from llmflow.flows.turns import Data, Turns
 
-CHUNK_GAP = 5_000_000  # ns; downlink data closer together is one server write (a flush)
 # Window lengths in ns; None is the whole reply. `flow` spans all turns of a flow, and is offered
 # for export only.
 SCALES = {"turn": None, "5s": 5 * NANOSECOND, "2s": 2 * NANOSECOND}
