@@ -10,8 +10,8 @@ from llmflow.arrays import F64, row_quantiles, row_sums, sort_in_rows
 from llmflow.capture.columns import Columns
 from llmflow.features.segments import Segments
 from llmflow.flows.batch import NANOSECOND
+from llmflow.flows.episodes import EPISODE_SILENCE
 
-EPISODE_SILENCE = 2 * NANOSECOND  # longer silences are not streaming
 _FOLLOWERS = 3  # chunks that must follow the first token's chunk
 
 

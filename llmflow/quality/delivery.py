@@ -12,7 +12,8 @@ import numpy as np
 
 from llmflow.arrays import I64, Bool, run_counts, run_mask, run_starts
 from llmflow.capture.columns import TCP
-from llmflow.features.segments import CHUNK_GAP, Segments
+from llmflow.features.segments import Segments
+from llmflow.flows.episodes import CHUNK_GAP
 from llmflow.flows.tcp import analyse_tcp
 
 
