@@ -106,4 +106,4 @@ def print_definitions() -> None:
                 console.print(f"[bold]{row['name']}[/] ({about})")
                 console.print(f"{row['formula']} Null: {row['null']}.")
         console.print("\nModels read all groups but request; v is the version of a formula.")
-        console.print(f"Schema {schema_hash()}", soft_wrap=True)
+        console.print(f"Schema {schema_hash(FEATURES)}", soft_wrap=True)
