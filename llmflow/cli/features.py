@@ -75,4 +75,4 @@ def _list() -> None:
         click.echo(f"{entry.name}  [{entry.unit}, {entry.group}, version {entry.version}]")
         click.echo(f"    {entry.formula}")
         click.echo(f"    counts {entry.counts}; null: {entry.null}")
-    click.echo(f"schema {schema_hash()}")
+    click.echo(f"schema {schema_hash(FEATURES)}")

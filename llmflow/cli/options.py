@@ -153,11 +153,11 @@ def run_metadata(stream: FlowStream, **more: str) -> dict[str, str]:
     import json
 
     import llmflow
-    from llmflow.features.extract import schema_hash
+    from llmflow.features.extract import FEATURES, schema_hash
 
     return {
         "llmflow.version": llmflow.__version__,
-        "llmflow.feature_schema": schema_hash(),
+        "llmflow.feature_schema": schema_hash(FEATURES),
         "llmflow.options": json.dumps(
             {**asdict(stream.options), "tunnels": stream.tunnels}, sort_keys=True
         ),
