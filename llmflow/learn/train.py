@@ -45,7 +45,7 @@ class TrainOptions:
     seed : int
     """
 
-    trees: int = 100
+    trees: int = 200
     least_leaf: int = 3
     feature_share: float = 0.4
     folds: int = 6
