@@ -267,7 +267,11 @@ def test_the_page_is_self_contained(tmp_path: Path) -> None:
     assert not page.tags & {"script", "link", "iframe", "object", "img", "base", "form"}
     assert page.loads == []
     assert "@import" not in target.read_text()
-    assert {"chunk_size_mode_share", "llm-stream", "0.896"} <= set(page.text)
+    assert {
+        "chunk_size_mode_share",
+        "llm-stream",
+        f"{told_of(MIXED, STREAM).flow['score']:.3f}",
+    } <= set(page.text)
 
 
 def test_a_hostile_file_name_stays_text(tmp_path: Path) -> None:
