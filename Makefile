@@ -57,8 +57,9 @@ $(MADE)/%.pcap: | $(VENV)/.dev
 captures: $(VENV)/.dev ## Make the captures of pcaps/ again
 	$(BIN)/llmflow synth -o pcaps
 
-docs: $(VENV)/.dev ## Write the generated pages of docs/ again
+docs: $(VENV)/.dev ## Write the generated pages and pictures of docs/ again
 	$(BIN)/python docs/generate.py
+	$(BIN)/llmflow explain pcaps/mixed.pcap --flow 3e5dff5c -o docs/pictures/explain.svg
 
 model: $(VENV)/.dev ## Evaluate and train the shipped model again (CORPUS=path)
 	$(BIN)/python models/recipe.py $(CORPUS)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from llmflow.cli import COMMANDS, main
-from llmflow.features.extract import FEATURES, schema_hash
+from llmflow.features.extract import FEATURES, MODEL_FEATURES, MODEL_GROUPS, schema_hash
 
 DOCS = Path(__file__).parent
 
@@ -21,11 +21,13 @@ def features_page() -> str:
         "",
         "Generated from `llmflow/features/registry.py` (`make docs`); do not edit.",
         "",
-        "All are computed on one segment of a reply, from sizes, times and directions alone, and",
-        "are null where undefined, never -1 or 0. *New* bytes are payload less retransmissions;",
-        "see [definitions.md](definitions.md).",
+        "All are computed on one segment of a reply (*connection*: on its flow), from sizes, times",
+        "and directions alone, and are null where undefined, never -1 or 0. *New* bytes are",
+        "payload less retransmissions; see [definitions.md](definitions.md).",
         "",
-        f"Schema `{schema_hash()}`.",
+        f"Models read the groups {', '.join(MODEL_GROUPS)}; [training.md](training.md) says why.",
+        "",
+        f"Schema `{schema_hash(FEATURES)}`; of what models read `{schema_hash(MODEL_FEATURES)}`.",
     ]
     for group in dict.fromkeys(entry.group for entry in FEATURES.values()):
         lines += ["", f"## {group.capitalize()}", ""]
@@ -51,6 +53,9 @@ def cli_page() -> str:
         command: click.Command = importlib.import_module(f"llmflow.cli.{name}").command
         inner = click.Context(command, info_name=name, parent=context)
         pages.append((f"llmflow {name}", command.get_help(inner)))
+        for part, below in getattr(command, "commands", {}).items():
+            innermost = click.Context(below, info_name=part, parent=inner)
+            pages.append((f"llmflow {name} {part}", below.get_help(innermost)))
     for title, text in pages:
         lines += ["", f"## {title}", "", "```", text, "```"]
     return "\n".join(lines) + "\n"

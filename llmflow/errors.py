@@ -4,6 +4,7 @@
 
     LlmflowError            exit code 1
     ├── CaptureError        a capture that cannot be read at all
+    ├── FlowError           a flow that was asked for and is not there, or not the only one
     ├── LabelError          labels or manifests that cannot be used
     ├── ModelError          a model that is damaged, untrusted or of another feature schema
     ├── ProviderError       a list of providers that cannot be used
@@ -37,6 +38,10 @@ class LlmflowError(Exception):
 
 class CaptureError(LlmflowError):
     """A capture that cannot be opened or holds nothing that can be read."""
+
+
+class FlowError(LlmflowError):
+    """A flow that was asked for and is not in the captures, or not the only one of that name."""
 
 
 class LabelError(LlmflowError):

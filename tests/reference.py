@@ -51,14 +51,36 @@ class Chunk:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A turn of a flow: when it was asked, and when downlink data of its reply came."""
+
+    request: Fraction
+    request_bytes: float | None
+    reply: list[Fraction]
+
+    @property
+    def duration(self) -> Fraction:
+        return self.reply[-1] - self.reply[0]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """How long a flow lasted, and its turns."""
+
+    duration: Fraction
+    turns: list[Turn]
+
+
+@dataclass(frozen=True)
 class Segment:
-    """The packets of a segment, and what is known of its turn."""
+    """The packets of a segment, and what is known of its turn and flow."""
 
     turn: int
     packets: list[Packet]
     two_way: bool
     request_bytes: float | None
     wait: float | None
+    flow: Flow
 
     @cached_property
     def down(self) -> list[Packet]:
@@ -97,6 +119,21 @@ class Segment:
         return [later - sooner for sooner, later in itertools.pairwise(starts)]
 
     @cached_property
+    def bursts(self) -> list[int]:
+        """Bytes of the uplink bursts."""
+        found: list[int] = []
+        before = None
+        for packet in self.packets:
+            if packet.new == 0:
+                continue
+            if packet.up:
+                if before is None or not before.up or packet.seconds - before.seconds > 1:
+                    found.append(0)
+                found[-1] += packet.new
+            before = packet
+        return found
+
+    @cached_property
     def duration(self) -> Fraction:
         return self.chunks[-1].start - self.chunks[0].start
 
@@ -115,6 +152,7 @@ def reference_segments(batch: FlowBatch, data: Data, turns: Turns, scale: str) -
             stretches[-1] = (*stretches[-1][:2], last)
         else:
             stretches.append((turn, first, last))
+    flows = _reference_flows(batch, data, turns)
     segments = []
     for turn, first, last in stretches:
         windows: dict[int, list[Packet]] = {}
@@ -133,9 +171,30 @@ def reference_segments(batch: FlowBatch, data: Data, turns: Turns, scale: str) -
                         flow_of[first] in two_way,
                         _or_none(float(turns.request_bytes[turn])),
                         _or_none(float(turns.wait[turn])),
+                        flows[flow_of[first]],
                     )
                 )
     return segments
+
+
+def _reference_flows(batch: FlowBatch, data: Data, turns: Turns) -> dict[int, Flow]:
+    seconds = [Fraction(ns, 10**9) for ns in batch.packets.time.tolist()]
+    down = data.down.tolist()
+    flows = {}
+    for number, (first, packets) in enumerate(
+        zip(batch.flows.first.tolist(), batch.flows.packets.tolist(), strict=True)
+    ):
+        flows[number] = Flow(seconds[first + packets - 1] - seconds[first], [])
+    for turn in range(len(turns)):
+        rows = range(int(turns.reply[turn]), int(turns.reply_last[turn]) + 1)
+        flows[int(turns.flow[turn])].turns.append(
+            Turn(
+                seconds[int(turns.request[turn])],
+                _or_none(float(turns.request_bytes[turn])),
+                [seconds[row] for row in rows if down[row]],
+            )
+        )
+    return flows
 
 
 def _or_none(value: float) -> float | None:
@@ -239,6 +298,54 @@ def gap_lag1(s: Segment) -> Value:
 
 
 @reference
+def gap_local_variation(s: Segment) -> Value:
+    if len(s.gaps) < 2:
+        return None
+    return statistics.mean(((b - a) / (b + a)) ** 2 for a, b in itertools.pairwise(s.gaps))
+
+
+@reference
+def gap_multiple_share(s: Segment) -> Value:
+    if len(s.gaps) < 2:
+        return None
+    middle = statistics.median(s.gaps)
+    most = int(max(s.gaps) / middle) + 2
+    ticks = [
+        gap for gap in s.gaps
+        if any(abs(gap - times * middle) <= middle / 10 for times in range(1, most))
+    ]  # fmt: skip
+    return _share(ticks, s.gaps)
+
+
+@reference
+def gap_200ms_share(s: Segment) -> Value:
+    if not s.gaps:
+        return None
+    return _share([gap for gap in s.gaps if Fraction(18, 100) <= gap <= Fraction(22, 100)], s.gaps)
+
+
+@reference
+def gap_500ms_share(s: Segment) -> Value:
+    return sum(gap for gap in s.gaps if gap > Fraction(1, 2)) / s.duration if s.gaps else None
+
+
+@reference
+def gap_2s_share(s: Segment) -> Value:
+    return sum(gap for gap in s.gaps if gap > 2) / s.duration if s.gaps else None
+
+
+@reference
+def steady_run_share(s: Segment) -> Value:
+    if not s.gaps:
+        return None
+    longest = run = Fraction(0)
+    for gap in s.gaps:
+        run = run + gap if gap <= Fraction(7, 10) else Fraction(0)
+        longest = max(longest, run)
+    return longest / s.duration
+
+
+@reference
 def chunk_size_p50(s: Segment) -> Value:
     return float(statistics.median(s.sizes))
 
@@ -292,6 +399,75 @@ def small_packet_share(s: Segment) -> Value:
 @reference
 def down_byte_rate(s: Segment) -> Value:
     return sum(packet.new for packet in s.down) / s.duration if s.gaps else None
+
+
+@reference
+def chunk_size_rise_share(s: Segment) -> Value:
+    rises = [1 for before, size in itertools.pairwise(s.sizes) if size > before]
+    return _share(rises, s.gaps) if s.gaps else None
+
+
+@reference
+def gap_size_correlation(s: Segment) -> Value:
+    sizes = s.sizes[1:]
+    if len(s.gaps) < 3 or len(set(s.gaps)) == 1 or len(set(sizes)) == 1:
+        return None
+    return statistics.correlation([float(gap) for gap in s.gaps], sizes)
+
+
+@reference
+def chunk_size_repeat(s: Segment) -> Value:
+    return _equal_pairs(s.sizes)
+
+
+@reference
+def chunk_size_distinct(s: Segment) -> Value:
+    return Fraction(len(set(s.sizes)), len(s.sizes))
+
+
+@reference
+def size_mod8_share(s: Segment) -> Value:
+    ((_, times),) = Counter(packet.new % 8 for packet in s.down).most_common(1)
+    return Fraction(times, len(s.down))
+
+
+@reference
+def size_mod16_share(s: Segment) -> Value:
+    ((_, times),) = Counter(packet.new % 16 for packet in s.down).most_common(1)
+    return Fraction(times, len(s.down))
+
+
+@reference
+def packet_size_repeat(s: Segment) -> Value:
+    return _equal_pairs([packet.new for packet in s.down])
+
+
+def _equal_pairs(values: list[int]) -> Value:
+    """Chance that two different places hold the same value."""
+    if len(values) < 2:
+        return None
+    pairs = list(itertools.combinations(values, 2))
+    return _share([1 for one, other in pairs if one == other], pairs)
+
+
+def _two_sizes(s: Segment) -> list[int]:
+    """The most frequent packet sizes, two at most; of equally frequent ones the smaller first."""
+    times = Counter(packet.new for packet in s.down)
+    return sorted(times, key=lambda size: (-times[size], size))[:2]
+
+
+@reference
+def packet_size_two_share(s: Segment) -> Value:
+    two = _two_sizes(s)
+    return _share([1 for p in s.down if p.new in two], s.down) if len(two) == 2 else None
+
+
+@reference
+def packet_size_ladder_share(s: Segment) -> Value:
+    two = _two_sizes(s)
+    if len(two) < 2 or abs(two[0] - two[1]) < 16:
+        return None
+    return _share([1 for p in s.down if (p.new - two[0]) % abs(two[0] - two[1]) == 0], s.down)
 
 
 @reference
@@ -349,6 +525,28 @@ def up_full_share(s: Segment) -> Value:
 
 
 @reference
+def byte_symmetry(s: Segment) -> Value:
+    sent, received = sum(p.new for p in s.up), sum(p.new for p in s.down)
+    return Fraction(min(sent, received), max(sent, received)) if s.two_way else None
+
+
+@reference
+def packet_symmetry(s: Segment) -> Value:
+    sent, received = len(s.up_data), len(s.down)
+    return Fraction(min(sent, received), max(sent, received)) if s.two_way else None
+
+
+@reference
+def up_burst_rate(s: Segment) -> Value:
+    return len(s.bursts) / s.duration if s.two_way and s.gaps else None
+
+
+@reference
+def up_burst_max(s: Segment) -> Value:
+    return float(max(s.bursts)) if s.bursts else None
+
+
+@reference
 def request_bytes(s: Segment) -> Value:
     return s.request_bytes
 
@@ -356,6 +554,42 @@ def request_bytes(s: Segment) -> Value:
 @reference
 def wait(s: Segment) -> Value:
     return s.wait
+
+
+@reference
+def turns(s: Segment) -> Value:
+    return float(len(s.flow.turns)) if s.two_way else None
+
+
+@reference
+def stream_life_share(s: Segment) -> Value:
+    if not s.two_way or s.flow.duration == 0:
+        return None
+    gaps = [b - a for turn in s.flow.turns for a, b in itertools.pairwise(turn.reply)]
+    return sum(gap for gap in gaps if gap <= 2) / s.flow.duration
+
+
+@reference
+def request_growth_share(s: Segment) -> Value:
+    sizes = [turn.request_bytes for turn in s.flow.turns if turn.request_bytes is not None]
+    pairs = list(itertools.pairwise(sizes))
+    if not s.two_way or not pairs:
+        return None
+    return _share([1 for before, size in pairs if size > before], pairs)
+
+
+@reference
+def think_p50(s: Segment) -> Value:
+    pauses = [b.request - a.reply[-1] for a, b in itertools.pairwise(s.flow.turns)]
+    return statistics.median(pauses) if s.two_way and pauses else None
+
+
+@reference
+def reply_duration_cv(s: Segment) -> Value:
+    durations = [turn.duration for turn in s.flow.turns]
+    if not s.two_way or len(durations) < 2 or not any(durations):
+        return None
+    return float(statistics.pstdev(durations)) / float(statistics.mean(durations))
 
 
 # -- flows to compare on -------------------------------------------------------------------------

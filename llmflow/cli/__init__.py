@@ -15,7 +15,8 @@ from llmflow.errors import LlmflowError
 COMMANDS = {
     "classify": "Label the flows of captures: LLM token stream or not.",
     "evaluate": "Score the method on labelled captures, grouped by capture.",
-    "features": "Write the features of turns or flows, or list their definitions.",
+    "explain": "Show one flow: its packets, turns, stalls, and what moved its score.",
+    "features": "Write the features of captures, or list their definitions.",
     "inspect": "Show what is in captures, and what was not decoded.",
     "synth": "Make small labelled captures for demo and tests (needs scapy).",
     "train": "Train a model on labelled captures.",

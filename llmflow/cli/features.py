@@ -1,4 +1,4 @@
-"""``llmflow features``: the feature columns of captures, or their definitions."""
+"""``llmflow features``: the feature columns of captures, and their definitions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from llmflow.cli.options import (
     FILE_FORMATS,
+    captures_argument,
     finish,
     flow_options,
     output_options,
@@ -21,8 +22,25 @@ if TYPE_CHECKING:
     from llmflow.capture.dpkt_lane import Tunnels
 
 
-@click.command()
-@click.argument("captures", metavar="[CAPTURE...]", nargs=-1)
+class _ExportUnlessNamed(click.Group):
+    """``features CAPTURE...`` is ``features export CAPTURE...``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
+            args = ["list", *args[1:]] if args[0] == "--list" else ["export", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ExportUnlessNamed)
+def command() -> None:
+    """Write the features of captures, or list their definitions.
+
+    `llmflow features CAPTURE...` is short for `llmflow features export CAPTURE...`.
+    """
+
+
+@command.command()
+@captures_argument
 @output_options(FILE_FORMATS)
 @click.option(
     "--level",
@@ -31,28 +49,20 @@ if TYPE_CHECKING:
     show_default=True,
     help="One row per turn, or per flow from its first downlink data to its last.",
 )
-@click.option("--list", "listing", is_flag=True, help="List the features' definitions and stop.")
 @tunnel_option
 @flow_options
-def command(
+def export(
     captures: tuple[str, ...],
     output: str | None,
     form: str | None,
     level: str,
-    listing: bool,
     tunnels: Tunnels,
     **given: Any,  # noqa: ANN401
 ) -> None:
-    """Write the features of all turns or flows of CAPTURE..., one row each.
+    """Write one row per turn (or flow) of CAPTURE....
 
     Turns and flows without downlink data have no features and no row. Nulls are nulls.
     """
-    if listing:
-        _list()
-        return
-    if not captures:
-        raise click.UsageError("name captures, or ask for --list")
-
     from llmflow.flows.stream import FlowStream
     from llmflow.report.features import feature_schema, feature_table
     from llmflow.report.writers import format_of, open_output, open_table
@@ -68,11 +78,27 @@ def command(
     finish(stream.account, stream.closed_early)
 
 
-def _list() -> None:
-    from llmflow.features.extract import FEATURES, schema_hash
+@command.command("list")
+@click.option("-f", "--format", "form", type=click.Choice(["table", "json", "csv"]),
+              default="table", show_default=True, help="For people, or for programs.")  # fmt: skip
+def list_features(form: str) -> None:
+    """List name, unit, group, formula, null rule."""
+    from llmflow.report.features import definitions, print_definitions
 
-    for entry in FEATURES.values():
-        click.echo(f"{entry.name}  [{entry.unit}, {entry.group}, version {entry.version}]")
-        click.echo(f"    {entry.formula}")
-        click.echo(f"    counts {entry.counts}; null: {entry.null}")
-    click.echo(f"schema {schema_hash()}")
+    if form == "table":
+        print_definitions()
+        return
+    rows = definitions()
+    if form == "json":
+        import json
+
+        click.echo(json.dumps(rows, indent=1))
+        return
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    click.echo(text.getvalue(), nl=False)

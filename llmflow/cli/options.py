@@ -119,7 +119,7 @@ def workers_option(command: F) -> F:
         type=click.IntRange(min=1),
         default=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
         show_default="all cores",
-        help="Processes at work on a large input; does not change results.",
+        help="Threads at work; does not change results.",
     )(command)
 
 
@@ -153,11 +153,11 @@ def run_metadata(stream: FlowStream, **more: str) -> dict[str, str]:
     import json
 
     import llmflow
-    from llmflow.features.extract import schema_hash
+    from llmflow.features.extract import FEATURES, schema_hash
 
     return {
         "llmflow.version": llmflow.__version__,
-        "llmflow.feature_schema": schema_hash(),
+        "llmflow.feature_schema": schema_hash(FEATURES),
         "llmflow.options": json.dumps(
             {**asdict(stream.options), "tunnels": stream.tunnels}, sort_keys=True
         ),

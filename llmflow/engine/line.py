@@ -24,7 +24,7 @@ def classify(stream: FlowStream, model: Model, workers: int = 1) -> Iterator[Res
         Its ``account`` is complete when the iteration has ended.
     model : Model
     workers : int
-        Processes that may be busy; does not change results.
+        Threads that may be busy; does not change results.
     """
     return ordered(partial(label, model=model), stream.batches(), workers)
 

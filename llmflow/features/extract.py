@@ -8,7 +8,6 @@ import numpy as np
 
 from llmflow.arrays import F64, I64, U8
 from llmflow.capture.columns import Columns
-from llmflow.features import kernels as _kernels  # noqa: F401 - fills the registry
 from llmflow.features.registry import FEATURES, compute, schema_hash
 from llmflow.features.segments import FLOW, SCALES, Segments, cut_segments
 
@@ -17,6 +16,7 @@ __all__ = [
     "FLOW",
     "LEAST_CHUNKS",
     "MODEL_FEATURES",
+    "MODEL_GROUPS",
     "SCALES",
     "SegmentFeatures",
     "extract",
@@ -25,9 +25,9 @@ __all__ = [
 
 LEAST_CHUNKS = 8  # fewer hold no rhythm to judge
 
-# What models read. Not the request group: uploads of telemetry make the wait on browser traffic a
-# lower bound, and a model that saw it learned the browser's telemetry (docs/architecture.md).
-MODEL_FEATURES = {name: entry for name, entry in FEATURES.items() if entry.group != "request"}
+# What models read: not all that is declared (docs/training.md).
+MODEL_GROUPS = "cadence", "size", "uplink"
+MODEL_FEATURES = {name: entry for name, entry in FEATURES.items() if entry.group in MODEL_GROUPS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The registry: every feature is declared once, and everything else is derived from it.
 
-The Arrow schema, the documentation, ``llmflow features --list``, the schema hash in models and
+The Arrow schema, the documentation, ``llmflow features list``, the schema hash in models and
 the parametrised tests against a slow reference all read this table.
 """
 
@@ -26,7 +26,8 @@ class Feature:
     ----------
     name, unit : str
     group : str
-        ``cadence``, ``size``, ``uplink`` or ``request``.
+        ``cadence``, ``clock``, ``pauses``, ``size``, ``padding``, ``uplink``, ``exchange``,
+        ``request`` or ``connection``.
     counts : str
         Which packets it counts.
     null : str
@@ -51,7 +52,7 @@ class Feature:
     @property
     def needs_uplink(self) -> bool:
         """Whether a one-way capture of the downlink leaves it null."""
-        return self.group in ("uplink", "request")
+        return self.group in ("uplink", "exchange", "request", "connection")
 
 
 FEATURES: dict[str, Feature] = {}
@@ -71,9 +72,9 @@ def feature(
     return declare
 
 
-def schema_hash() -> str:
-    """SHA-256 over names, units, formulas and versions: models are bound to it."""
-    lines = [f"{f.name}|{f.unit}|{f.version}|{f.formula}|{f.null}" for f in FEATURES.values()]
+def schema_hash(features: Mapping[str, Feature]) -> str:
+    """SHA-256 over names, units, formulas and versions: binds a model to the features it reads."""
+    lines = [f"{f.name}|{f.unit}|{f.version}|{f.formula}|{f.null}" for f in features.values()]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

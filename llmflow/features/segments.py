@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,10 +26,12 @@ from llmflow.arrays import (
     run_starts,
     sort_in_rows,
 )
+from llmflow.features.statistics import Tally
 from llmflow.flows.batch import NANOSECOND, FlowBatch
+from llmflow.flows.episodes import CHUNK_GAP
+from llmflow.flows.requests import BURST_SILENCE
 from llmflow.flows.turns import Data, Turns
 
-CHUNK_GAP = 5_000_000  # ns; downlink data closer together is one server write (a flush)
 # Window lengths in ns; None is the whole reply. `flow` spans all turns of a flow, and is offered
 # for export only.
 SCALES = {"turn": None, "5s": 5 * NANOSECOND, "2s": 2 * NANOSECOND}
@@ -97,19 +100,44 @@ class Segments:
         two_way: Bool = seen[self.turns.flow[self.turn]]
         return two_way
 
+    def if_two_way(self, values: F64) -> F64:
+        """The values, null where no uplink packet was seen."""
+        return np.where(self.two_way, values, np.nan)
+
+    @cached_property
+    def _with_data(self) -> I64:
+        """Places of the packets with new data, both ways."""
+        return np.flatnonzero(self.data.down[self.row] | self.data.up[self.row])
+
     @cached_property
     def answers(self) -> F64:
         """Downlink data packets right behind an uplink data packet, per segment."""
-        has_data = np.flatnonzero(self.data.down[self.row] | self.data.up[self.row])
-        down, of = self.data.down[self.row[has_data]], self.of[has_data]
-        behind = np.zeros(len(has_data), np.bool_)
+        down, of = self.data.down[self.row[self._with_data]], self.of[self._with_data]
+        behind = np.zeros(len(down), np.bool_)
         behind[1:] = down[1:] & ~down[:-1] & (of[1:] == of[:-1])
         return row_sums(behind, of, len(self))
+
+    @cached_property
+    def bursts(self) -> Bursts:
+        """The uplink bursts: uplink data without downlink data or a long silence in between."""
+        row, of = self.row[self._with_data], self.of[self._with_data]
+        up, time = self.data.up[row], self.batch.packets.time[row]
+        apart = np.diff(time, prepend=time[:1]) > BURST_SILENCE
+        begins = up & (run_mask(of, up) | apart)
+        burst = np.cumsum(begins)[up] - 1
+        return Bursts(of[begins], row_sums(self.data.new[row[up]], burst, int(begins.sum())))
 
     def per_turn(self, values: F64) -> F64:
         """Spread a column of the turns to their segments."""
         spread: F64 = values[self.turn]
         return spread
+
+
+class Bursts(NamedTuple):
+    """Uplink bursts: the segment of each, and its new bytes."""
+
+    of: I64
+    size: F64
 
 
 @dataclass(frozen=True)
@@ -177,6 +205,11 @@ class Downlink:
         return np.diff(self.chunk_time, prepend=0)[self._inner].astype(np.float64)
 
     @cached_property
+    def size_behind_gap(self) -> F64:
+        """Bytes of the chunk that ends each gap."""
+        return self.chunk_size[self._inner]
+
+    @cached_property
     def gaps(self) -> F64:
         """Gaps per segment: one less than its chunks."""
         return _counts(self.gap_of, self.count).astype(np.float64)
@@ -196,6 +229,17 @@ class Downlink:
     def size_order(self) -> I64:
         """The order of the chunks by segment, then size."""
         return order_in_rows(self.chunk_size.astype(np.int64), self.chunk_of)
+
+    @cached_property
+    def chunk_sizes(self) -> Tally:
+        """How often each chunk size occurs in each segment."""
+        ordered = self.chunk_size[self.size_order].astype(np.int64)
+        return Tally.of_sorted(ordered, self.chunk_of, self.count)
+
+    @cached_property
+    def packet_sizes(self) -> Tally:
+        """How often each packet size occurs in each segment."""
+        return Tally.of_sorted(sort_in_rows(self.size, self.of), self.of, self.count)
 
     @cached_property
     def size_quantiles(self) -> F64:

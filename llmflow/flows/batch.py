@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from llmflow.arrays import I64, U8, U16, U32, U64, Bool
+from llmflow.arrays import I64, U8, U16, U32, U64, Bool, ragged_index
 from llmflow.capture.columns import Columns
 from llmflow.flows.keys import Endpoint, Paired, choose
 
@@ -142,3 +142,15 @@ class FlowBatch:
     packets: FlowPackets
     names: Named | None = None
     texts: tuple[str, ...] = ("",)
+
+    def pick(self, flows: I64) -> tuple[FlowBatch, I64]:
+        """Some of the flows as a batch of their own, and the rows that its packets have here."""
+        picked = self.flows.take(flows)
+        rows = ragged_index(picked.first, picked.packets)
+        first = np.cumsum(picked.packets) - picked.packets
+        return FlowBatch(
+            replace(picked, first=first),
+            self.packets.take(rows),
+            self.names and self.names.take(flows),
+            self.texts,
+        ), rows

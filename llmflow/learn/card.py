@@ -91,7 +91,7 @@ times and directions of packets. No address, port, name, TTL or absolute time is
 ## What it is
 - Extremely randomised trees (scikit-learn `ExtraTreesClassifier`) on {len(MODEL_FEATURES)}
   features of segments (whole replies, 5 s and 2 s windows); feature schema
-  `{schema_hash()[:16]}`.
+  `{schema_hash(MODEL_FEATURES)[:16]}`.
 - A turn's score is the mean over the scales of the highest segment score; a flow's score is that
   of its most streaming turn; both pass one Platt sigmoid.
 - Options: {options}.

@@ -86,7 +86,12 @@ class Model:
     @property
     def model_id(self) -> str:
         """Name and the first digits of the SHA-256 of all that decides."""
-        state = [self.forest.digest(), asdict(self.calibration), self.threshold, schema_hash()]
+        state = [
+            self.forest.digest(),
+            asdict(self.calibration),
+            self.threshold,
+            schema_hash(MODEL_FEATURES),
+        ]
         return f"{self.name}-{_sha256(json.dumps(state).encode())[:12]}"
 
     def score_turns(self, features: SegmentFeatures, turns: int) -> F64:
@@ -193,7 +198,7 @@ def _dump_estimator(estimator: Any) -> bytes:  # noqa: ANN401
 def _schema() -> dict[str, Any]:
     """What a model is bound to."""
     return {
-        "schema_hash": schema_hash(),
+        "schema_hash": schema_hash(MODEL_FEATURES),
         "features": list(MODEL_FEATURES),
         "scales": list(SCALES),
         "least_chunks": LEAST_CHUNKS,

@@ -1,4 +1,4 @@
-"""Experience of each turn, from the times of its downlink chunks alone (docs/definitions.md)."""
+"""Experience of each turn: its waits, gaps, stalls, tokens, and what a reader makes of them."""
 
 from __future__ import annotations
 
@@ -6,76 +6,64 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmflow.arrays import F64, row_sums
-from llmflow.capture.columns import Columns
+from llmflow.arrays import F64, U8, run_starts
 from llmflow.features.segments import Segments
 from llmflow.flows.batch import NANOSECOND
+from llmflow.quality.cadence import Cadence, measure_cadence
+from llmflow.quality.delivery import Delivery, deliver
+from llmflow.quality.reader import Reading, read
+from llmflow.quality.stalls import Stalls, measure_stalls
+from llmflow.quality.tokens import Tokens, estimate_tokens
 
-STALL = NANOSECOND // 2  # a longer gap between chunks is a stall
-EPISODE_SILENCE = 2 * NANOSECOND  # longer silences are not streaming
-_FOLLOWERS = 3  # chunks that must follow the first token's chunk
+LEAST_CHUNKS = 8  # fewer are not read as a stream
+CONFIDENCE = ("low", "medium", "high")
 
 
 @dataclass(frozen=True, slots=True)
-class Experience(Columns):
-    """One row per turn.
+class Experience:
+    """Measures of all turns, one row per turn in each.
 
     Parameters
     ----------
-    ttft : ndarray of float64
-        TTFT*: from the last uplink data of the request to the first chunk that three more follow,
-        each within 2 s; s. NaN without a request or without such a chunk. A lower bound where
-        other uploads follow the request.
-    chunks : ndarray of float64
-        Downlink chunks.
-    gap_p50 : ndarray of float64
-        Median gap between chunks, s; NaN for a single chunk.
-    reply_seconds : ndarray of float64
-        From the first chunk to the last.
-    reply_bytes : ndarray of float64
-        New downlink bytes.
-    stream_seconds : ndarray of float64
-        The reply less its silences longer than 2 s.
-    stall_seconds : ndarray of float64
-        What the gaps last beyond 0.5 s, summed.
+    cadence : Cadence
+    stalls : Stalls
+    tokens : Tokens
+    reading : Reading
+        In tokens where they are known. Elsewhere each chunk counts as one token, the least that it
+        can bring, so the reader waits at most that long. NaN below 8 chunks.
+    confidence : ndarray of uint8
+        Place in ``CONFIDENCE``: low where losses cannot be seen (not TCP, or one direction only),
+        medium where bytes sent again leave open when they were first received, else high.
     """
 
-    ttft: F64
-    chunks: F64
-    gap_p50: F64
-    reply_seconds: F64
-    reply_bytes: F64
-    stream_seconds: F64
-    stall_seconds: F64
+    cadence: Cadence
+    stalls: Stalls
+    tokens: Tokens
+    reading: Reading
+    confidence: U8
 
 
 def measure(replies: Segments) -> Experience:
     """Measure the replies of all turns (segments of scale ``turn``)."""
-    down, n = replies.down, len(replies)
-    short = np.where(down.gap <= EPISODE_SILENCE, down.gap, 0.0)
-    beyond = np.maximum(down.gap - STALL, 0.0)
+    cadence, delivery = measure_cadence(replies), deliver(replies)
+    tokens, brought = estimate_tokens(replies)
+    counted = (tokens.profile > 0)[delivery.of]
+    units = np.where(counted, brought, delivery.chunk_begins)
     return Experience(
-        ttft=_first_token(replies) + replies.per_turn(replies.turns.wait),
-        chunks=down.chunks,
-        gap_p50=down.gap_quantiles[:, 1] / NANOSECOND,
-        reply_seconds=down.duration,
-        reply_bytes=down.bytes,
-        stream_seconds=row_sums(short, down.gap_of, n) / NANOSECOND,
-        stall_seconds=row_sums(beyond, down.gap_of, n) / NANOSECOND,
+        cadence,
+        measure_stalls(delivery),
+        tokens,
+        _reading(replies, cadence, delivery, units),
+        delivery.known.astype(np.uint8) + delivery.certain,
     )
 
 
-def _first_token(replies: Segments) -> F64:
-    """Seconds into the reply of its first chunk with three followers; NaN where there is none."""
-    time, of = replies.down.chunk_time, replies.down.chunk_of
-    followed = np.zeros(len(of), np.bool_)
-    last = len(of) - _FOLLOWERS
-    if last > 0:
-        followed[:last] = of[:last] == of[_FOLLOWERS:]
-        for step in range(_FOLLOWERS):
-            ahead = time[step + 1 : last + step + 1] - time[step : last + step]
-            followed[:last] &= ahead <= EPISODE_SILENCE
-    start = replies.batch.packets.time[replies.turns.reply]
-    out = np.full(len(replies), np.inf)
-    np.minimum.at(out, of[followed], (time - start[of])[followed] / NANOSECOND)
-    return np.where(np.isfinite(out), out, np.nan)
+def _reading(replies: Segments, cadence: Cadence, delivery: Delivery, units: F64) -> Reading:
+    """Hand tokens, or chunks, to the reader."""
+    of = delivery.of
+    at = np.flatnonzero((units > 0) & (cadence.chunks >= LEAST_CHUNKS)[of])
+    time, of = delivery.rendered[at], of[at]
+    starts = run_starts(of)
+    asked, begun = cadence.ttfb.copy(), replies.turns.reply[replies.turn[of[starts]]]
+    asked[of[starts]] += (time[starts] - replies.batch.packets.time[begun]) / NANOSECOND
+    return read(time, units[at], of, asked)

@@ -94,9 +94,9 @@ class _Pool:
 
 
 def names(
-    numbers: NDArray[np.integer[Any]], texts: Sequence[str], null: int | None = None
+    numbers: NDArray[np.integer[Any]], texts: Sequence[str], null: Bool | None = None
 ) -> pa.Array:
-    """A column of names, given by their numbers; ``null`` is the number of what is none.
+    """A column of names, given by their numbers; null where a mask says so.
 
     Examples
     --------
@@ -104,7 +104,7 @@ def names(
     ['udp', 'tcp']
     """
     pool, pieces = _Pool(texts), numbers.astype(np.int64).reshape(-1, 1)
-    return pool.column(pieces, pool.sizes[pieces], None if null is None else numbers == null)
+    return pool.column(pieces, pool.sizes[pieces], null)
 
 
 def addresses(high: U64, low: U64) -> pa.Array:

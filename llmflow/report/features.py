@@ -1,16 +1,22 @@
-"""Feature columns as Arrow tables, for export."""
+"""Feature columns as Arrow tables, for export, and their definitions."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
-from llmflow.features.extract import FEATURES, FLOW
+from llmflow.features.extract import FEATURES, FLOW, MODEL_FEATURES, schema_hash
 from llmflow.features.registry import compute
 from llmflow.features.segments import cut_segments
 from llmflow.flows.batch import FlowBatch
 from llmflow.flows.keys import identify
 from llmflow.flows.turns import Data, Turns
 from llmflow.report import arrow
+from llmflow.report.terminal import standard_output
+
+_UNBOUND = 160
+_TABLE_FROM = 70  # columns of a terminal
 
 
 def feature_schema() -> pa.Schema:
@@ -55,3 +61,49 @@ def feature_table(batch: FlowBatch, data: Data, turns: Turns, level: str) -> pa.
         *(arrow.numbers(column, pa.float64()) for column in values.T),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def definitions() -> list[dict[str, Any]]:
+    """The registry as rows; ``model`` says whether models read the feature."""
+    return [
+        {
+            "name": f.name,
+            "unit": f.unit,
+            "group": f.group,
+            "counts": f.counts,
+            "null": f.null,
+            "formula": f.formula,
+            "version": f.version,
+            "model": f.name in MODEL_FEATURES,
+        }
+        for f in FEATURES.values()
+    ]
+
+
+def print_definitions() -> None:
+    """Show the registry as a table.
+
+    Raises
+    ------
+    OutputError
+        Standard output cannot be written.
+    """
+    from rich.table import Table  # noqa: PLC0415 - heavy
+
+    with standard_output(_UNBOUND) as console:
+        rows = definitions()
+        if console.width >= _TABLE_FROM:
+            table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+            for heading in ("name", "unit", "group", "v", "formula", "null"):
+                table.add_column(heading, no_wrap=heading in ("name", "unit", "group", "v"))
+            for row in rows:
+                cells = (row["name"], row["unit"], row["group"], row["version"], row["formula"])
+                table.add_row(*map(str, cells), row["null"])
+            console.print(table)
+        else:
+            for row in rows:
+                about = f"{row['unit']}, {row['group']}, version {row['version']}"
+                console.print(f"[bold]{row['name']}[/] ({about})")
+                console.print(f"{row['formula']} Null: {row['null']}.")
+        console.print("\nModels read all groups but request; v is the version of a formula.")
+        console.print(f"Schema {schema_hash(FEATURES)}", soft_wrap=True)

@@ -17,7 +17,7 @@ ENDINGS = (".svg", ".png")
 _BLUE, _GREY = "#1f5fa8", "#7a7a7a"
 
 
-def check_plot(path: Path) -> None:
+def check_plot(path: Path, endings: tuple[str, ...] = ENDINGS) -> None:
     """Say early that a picture cannot be drawn.
 
     Raises
@@ -25,11 +25,11 @@ def check_plot(path: Path) -> None:
     OutputError
         Unknown ending, or matplotlib is not installed.
     """
-    if path.suffix not in ENDINGS:
+    if path.suffix not in endings:
         raise OutputError(
             f"no picture format goes by the ending {path.suffix!r}",
             where=str(path),
-            hint=f"end it in {' or '.join(ENDINGS)}",
+            hint=f"end it in {' or '.join(endings)}",
         )
     try:
         import matplotlib  # noqa: F401, ICN001, PLC0415 - heavy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ from llmflow.flows.direction import Basis
 from llmflow.flows.keys import identify
 from llmflow.flows.turns import Turns
 from llmflow.learn.model import LABELS, LLM_STREAM, Model, combine_turns, verdicts
-from llmflow.quality.experience import Experience
+from llmflow.quality.experience import CONFIDENCE, Experience
+from llmflow.quality.tokens import NAMES
 from llmflow.report import arrow
 
 _TIME = pa.timestamp("ns", tz="UTC")
@@ -69,6 +71,30 @@ TURN_SCHEMA = pa.schema(
         ("score", pa.float64()),
         ("label", pa.string()),
         ("slice", pa.int64()),
+        ("ttfb_s", pa.float64()),
+        ("gap_p95_ms", pa.float64()),
+        ("gap_max_ms", pa.float64()),
+        ("stall_ratio_200ms", pa.float64()),
+        ("stall_ratio_500ms", pa.float64()),
+        ("stall_ratio_1s", pa.float64()),
+        ("stall_threshold_s", pa.float64()),
+        ("stall_ratio_adaptive", pa.float64()),
+        ("stalls", pa.int64()),
+        ("stall_p50_s", pa.float64()),
+        ("stall_p95_s", pa.float64()),
+        ("stall_max_s", pa.float64()),
+        ("stall_net_s", pa.float64()),
+        ("stall_srv_s", pa.float64()),
+        ("stall_avoidable_s", pa.float64()),
+        ("hol_ratio", pa.float64()),
+        ("tokens_low", pa.float64()),
+        ("tokens_high", pa.float64()),
+        ("tokens_per_s", pa.float64()),
+        ("token_profile", pa.string()),
+        ("rebuffer_s", pa.float64()),
+        ("qoe", pa.float64()),
+        ("qos", pa.float64()),
+        ("confidence", pa.string()),
     ]
 )
 
@@ -110,10 +136,11 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
     turn_score = model.calibration.apply(raw)
     score = model.calibration.apply(combine_turns(raw, turns.flow, n))
     largest = np.zeros(n)
-    np.maximum.at(largest, turns.flow, felt.chunks)
+    chunks = felt.cadence.chunks
+    np.maximum.at(largest, turns.flow, chunks)
     label = verdicts(score, model.threshold, largest, f.packets == up_packets)
-    turn_label = verdicts(turn_score, model.threshold, felt.chunks, np.zeros(len(turns), np.bool_))
-    streaming = np.where(turn_label == LABELS.index(LLM_STREAM), felt.stream_seconds, 0.0)
+    turn_label = verdicts(turn_score, model.threshold, chunks, np.zeros(len(turns), np.bool_))
+    streaming = np.where(turn_label == LABELS.index(LLM_STREAM), felt.cadence.stream_seconds, 0.0)
     named, texts = batch.names or Named.nothing(n), batch.texts
     # The Community ID of ICMP is made of types and codes, which are not kept.
     no_community = (f.protocol == ICMP) | (f.protocol == ICMPV6)
@@ -137,36 +164,81 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
         arrow.names(label, LABELS),
         arrow.numbers(score, _FLOAT),
         arrow.names(~np.isnan(score) + 2 * (named.provider > 0), _WITNESSES),
-        arrow.names(named.provider, texts, 0),
+        _texts(named.provider, texts),
         arrow.numbers(np.bincount(turns.flow, minlength=n), _INT),
         arrow.numbers(row_sums(streaming, turns.flow, n), _FLOAT),
         arrow.names(f.basis, Basis.NAMES),
         arrow.names(f.end_reason, EndReason.NAMES),
         arrow.numbers(f.slice_no, _INT),
-        *(arrow.names(column, texts, 0) for column in (named.sni, named.alpn)),
-        *(arrow.names(column, texts, 0) for column in (named.ech, named.ja4)),
-        arrow.names(named.provider_weak, texts, 0),
+        *(_texts(column, texts) for column in (named.sni, named.alpn)),
+        *(_texts(column, texts) for column in (named.ech, named.ja4)),
+        _texts(named.provider_weak, texts),
     ]
     turn_columns = [
         arrow.codes(flow_id[turns.flow]),
         arrow.numbers(turns.number, _INT),
         arrow.numbers(p.time[turns.request], _TIME),
         arrow.numbers(turns.request_bytes, _INT),
-        arrow.numbers(felt.ttft, _FLOAT),
-        arrow.numbers(felt.reply_bytes, _INT),
-        arrow.numbers(felt.reply_seconds, _FLOAT),
-        arrow.numbers(felt.chunks, _INT),
-        arrow.numbers(felt.gap_p50 * 1000, _FLOAT),
-        pa.nulls(len(turns), _FLOAT),
-        arrow.numbers(felt.stall_seconds, _FLOAT),
+        arrow.numbers(felt.cadence.ttft, _FLOAT),
+        arrow.numbers(felt.cadence.reply_bytes, _INT),
+        arrow.numbers(felt.cadence.reply_seconds, _FLOAT),
+        arrow.numbers(chunks, _INT),
+        arrow.numbers(felt.cadence.gap_p50 * 1000, _FLOAT),
+        arrow.numbers(felt.tokens.count, _FLOAT),
+        arrow.numbers(felt.stalls.seconds, _FLOAT),
         arrow.numbers(turn_score, _FLOAT),
         arrow.names(turn_label, LABELS),
         arrow.numbers(f.slice_no[turns.flow], _INT),
+        *_quality(felt),
     ]
     return Results(
         pa.RecordBatch.from_arrays(flow_columns, schema=FLOW_SCHEMA),
         pa.RecordBatch.from_arrays(turn_columns, schema=TURN_SCHEMA),
     )
+
+
+def _quality(felt: Experience) -> list[pa.Array]:
+    """The columns of the turn table that follow ``slice``."""
+    cadence, stalls, tokens, reading = felt.cadence, felt.stalls, felt.tokens, felt.reading
+    return [
+        *(
+            arrow.numbers(values, _FLOAT)
+            for values in (
+                cadence.ttfb,
+                cadence.gap_p95 * 1000,
+                cadence.gap_max * 1000,
+                stalls.ratio_200ms,
+                stalls.ratio_500ms,
+                stalls.ratio_1s,
+                stalls.threshold,
+                stalls.ratio_adaptive,
+            )
+        ),
+        arrow.numbers(stalls.count, _INT),
+        *(
+            arrow.numbers(values, _FLOAT)
+            for values in (
+                stalls.p50,
+                stalls.p95,
+                stalls.longest,
+                stalls.network,
+                stalls.server,
+                stalls.avoidable,
+                stalls.hol_ratio,
+                tokens.low,
+                tokens.high,
+                tokens.per_second,
+            )
+        ),
+        arrow.names(tokens.profile, NAMES, tokens.profile == 0),
+        *(arrow.numbers(values, _FLOAT) for values in (reading.rebuffer, reading.qoe, reading.qos)),
+        arrow.names(felt.confidence, CONFIDENCE),
+    ]
+
+
+def _texts(numbers: I64, texts: Sequence[str]) -> pa.Array:
+    """A column of texts by their numbers; 0 is none."""
+    return arrow.names(numbers, texts, numbers == 0)
 
 
 def _sums(values: I64, first: I64) -> I64:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,23 +14,28 @@ import pyarrow.compute as pc
 from llmflow.errors import OutputError
 from llmflow.learn.model import LLM_STREAM, UNDECIDED
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 # (heading, justify, least width of the terminal at which the column is shown)
 _COLUMNS = [
     ("label", "left", 0),
     ("score", "right", 0),
+    ("flow", "left", 80),
     ("client", "left", 70),
     ("server", "left", 0),
-    ("start (UTC)", "left", 138),
-    ("duration", "right", 98),
-    ("turns", "right", 78),
-    ("streaming", "right", 88),
-    ("up", "right", 117),
-    ("down", "right", 117),
-    ("provider", "left", 150),
+    ("start (UTC)", "left", 148),
+    ("duration", "right", 108),
+    ("turns", "right", 88),
+    ("streaming", "right", 98),
+    ("up", "right", 127),
+    ("down", "right", 127),
+    ("provider", "left", 160),
 ]
 
 
 _UNBOUND = 160
+_FLOW_DIGITS = 8  # enough for `llmflow explain --flow`
 
 
 def bytes_text(number: float) -> str:
@@ -46,9 +53,33 @@ def bytes_text(number: float) -> str:
     return f"{number:.1f} TB"
 
 
-def _end(row: dict[str, Any], side: str) -> str:
+def endpoint_text(row: dict[str, Any], side: str) -> str:
+    """Address and port of one end of a row of ``FLOW_SCHEMA``."""
     address, port = row[f"{side}_ip"], row[f"{side}_port"]
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+@contextlib.contextmanager
+def standard_output(bound: int) -> Iterator[Console]:
+    """A console on standard output, of ``bound`` columns where there is no width to keep.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    from rich.console import Console  # noqa: PLC0415 - heavy
+
+    # Not on a terminal there is no width to keep, unless COLUMNS asks for one.
+    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else bound
+    try:
+        yield Console(highlight=False, width=wide)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise OutputError(what, where="standard output") from None
 
 
 class Summary:
@@ -109,22 +140,12 @@ class Summary:
         OutputError
             Standard output cannot be written.
         """
-        try:
-            self._print()
-            sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            what = f"cannot be written ({error.strerror})"
-            raise OutputError(what, where="standard output") from None
+        with standard_output(_UNBOUND) as console:
+            self._print(console)
 
-    def _print(self) -> None:
-        from rich.console import Console  # noqa: PLC0415 - heavy
+    def _print(self, console: Console) -> None:
         from rich.table import Table  # noqa: PLC0415 - heavy
 
-        # Not on a terminal there is no width to keep, unless COLUMNS asks for one.
-        wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _UNBOUND
-        console = Console(highlight=False, width=wide)
         shown = [column for column in _COLUMNS if console.width >= column[2]]
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading, justify, _ in shown:
@@ -149,8 +170,9 @@ def _cells(row: dict[str, Any]) -> dict[str, str]:
     return {
         "label": row["label"],
         "score": "-" if score is None else f"{score:.3f}",
-        "client": _end(row, "client"),
-        "server": f"{_end(row, 'server')}/{row['protocol']}",
+        "flow": row["flow_id"][:_FLOW_DIGITS],
+        "client": endpoint_text(row, "client"),
+        "server": f"{endpoint_text(row, 'server')}/{row['protocol']}",
         "start (UTC)": row["start"].replace("T", " "),
         "duration": f"{row['duration_s']:.1f} s",
         "turns": str(row["turns"]),

@@ -34,6 +34,14 @@ TURN_CONTRACT = [
     "gap_p50_ms", "tokens_est", "stall_s", "score", "label",
 ]  # fmt: skip
 
+TURN_QUALITY = [
+    "ttfb_s", "gap_p95_ms", "gap_max_ms", "stall_ratio_200ms", "stall_ratio_500ms",
+    "stall_ratio_1s", "stall_threshold_s", "stall_ratio_adaptive", "stalls", "stall_p50_s",
+    "stall_p95_s", "stall_max_s", "stall_net_s", "stall_srv_s", "stall_avoidable_s", "hol_ratio",
+    "tokens_low", "tokens_high", "tokens_per_s", "token_profile", "rebuffer_s", "qoe", "qos",
+    "confidence",
+]  # fmt: skip
+
 
 def run(*args: object, **more: Any) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "llmflow", *map(str, args)]
@@ -136,6 +144,28 @@ def test_turns_have_their_contract_and_join_the_flows(tmp_path: Path) -> None:
     assert list(turns)[: len(TURN_CONTRACT)] == TURN_CONTRACT
     counts = {row["flow_id"]: row["turns"] for row in rows(MIXED)}
     assert {flow: turns["flow_id"].count(flow) for flow in counts} == counts
+
+
+def test_turns_tell_quality_and_leave_unknown_things_null(tmp_path: Path) -> None:
+    """Quality comes behind the contract, in every format; nothing unknown is written as -1 or 0."""
+    done = run("classify", MIXED, "--turns", "-f", "jsonl")
+    turns = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(turns[0]) == [*TURN_CONTRACT, "slice", *TURN_QUALITY]
+    assert {turn["confidence"] for turn in turns} == {"low", "high"}
+    for turn in turns:
+        cause = [turn["stall_net_s"], turn["stall_srv_s"], turn["stall_avoidable_s"]]
+        assert [value is None for value in cause] == [turn["confidence"] == "low"] * 3
+        if turn["confidence"] != "low":
+            total = turn["stall_net_s"] + turn["stall_srv_s"]
+            assert total == pytest.approx(turn["stall_s"])
+        assert (turn["tokens_est"] is None) == (turn["token_profile"] is None)
+        assert (turn["qoe"] is None) == (turn["chunks"] < 8 or turn["request_bytes"] is None)
+        assert (turn["gap_max_ms"] is None) == (turn["chunks"] == 1)
+    target = tmp_path / "turns.parquet"
+    run("classify", MIXED, "--turns", "-o", target)
+    table = pyarrow.parquet.read_table(target)
+    for name in ("qoe", "confidence", "token_profile", "stalls"):
+        assert table[name].to_pylist() == [turn[name] for turn in turns]
 
 
 def test_formats_agree(tmp_path: Path) -> None:

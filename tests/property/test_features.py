@@ -210,3 +210,10 @@ def test_the_random_flows_reach_every_case() -> None:
     assert any(segment.request_bytes is not None for segment in segments)
     assert any(segment.request_bytes is None for segment in segments)
     assert any(1 in segment.gaps for segment in segments)
+    assert any(len(segment.bursts) > 1 for segment in segments)
+    asked = [
+        [turn.request_bytes for turn in segment.flow.turns if turn.request_bytes is not None]
+        for segment in segments
+    ]
+    assert any(b > a for sizes in asked for a, b in itertools.pairwise(sizes))
+    assert any(b <= a for sizes in asked for a, b in itertools.pairwise(sizes))

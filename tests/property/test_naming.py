@@ -241,7 +241,7 @@ def test_cuts_do_not_matter(
 
 
 def test_files_and_workers_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hello cut by the end of a file, and batches named before they go to other processes."""
+    """A hello cut by the end of a file, and batches named before they go to other threads."""
     capture = Capture()
     for i in range(300):
         capture.up(i, LONG[:1000], port=50000 + i)
