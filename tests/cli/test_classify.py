@@ -300,6 +300,9 @@ def test_interrupt_leaves_no_partial_file(tmp_path: Path, number: signal.Signals
     """Ctrl-C or SIGTERM while reading: no traceback, and no half a file."""
     target = tmp_path / "out.jsonl"
     command = [sys.executable, "-m", "llmflow", "classify", "-", "-o", str(target)]
+    # Where this process was started to ignore Ctrl-C, as in the background of a shell, the other
+    # would ignore it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(MIXED.read_bytes())
