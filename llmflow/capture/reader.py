@@ -16,7 +16,7 @@ from llmflow.capture.dpkt_lane import Tunnels
 from llmflow.capture.framing import open_framer
 from llmflow.capture.links import WITHOUT_IP
 from llmflow.capture.records import Framer, Records
-from llmflow.capture.sources import HEAD, STDIN, BrokenSourceError, Source, open_source
+from llmflow.capture.sources import HEAD, BrokenSourceError, Source, is_pipe, open_source
 from llmflow.errors import CaptureError
 
 BLOCK_BYTES = 4 << 20
@@ -118,7 +118,7 @@ def read_records(
     """
     if len(paths) > 1:
         for path in paths:
-            if str(path) == STDIN or Path(path).is_fifo():
+            if is_pipe(path):
                 raise CaptureError(
                     "a pipe cannot be one of several captures",
                     where=str(path),

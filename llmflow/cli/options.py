@@ -166,10 +166,18 @@ def run_metadata(stream: FlowStream, **more: str) -> dict[str, str]:
     }
 
 
+def _size(name: str) -> int:
+    """Bytes of a regular file; 0 for what is none, or cannot be looked at: reading it says why."""
+    try:
+        return Path(name).stat().st_size if Path(name).is_file() else 0
+    except OSError:
+        return 0
+
+
 @contextlib.contextmanager
 def reading_progress(captures: Sequence[str]) -> Iterator[Callable[[int], None]]:
     """A bar on standard error for long work, where somebody looks."""
-    sizes = [Path(name).stat().st_size for name in captures if Path(name).is_file()]
+    sizes = [_size(name) for name in captures]
     if not sys.stderr.isatty() or sum(sizes) < _PROGRESS_BYTES:
         yield lambda _: None
         return
@@ -197,6 +205,25 @@ def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+def say(text: str) -> None:
+    """Write a text to standard output.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    from llmflow.errors import OutputError
+
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise OutputError(what, where="standard output") from None
 
 
 def finish(account: PacketAccount, closed_early: int = 0) -> None:
