@@ -17,7 +17,7 @@ from llmflow.capture.dpkt_lane import Tunnels
 from llmflow.capture.framing import open_framer
 from llmflow.capture.links import WITHOUT_IP
 from llmflow.capture.records import Framer, Records
-from llmflow.capture.sources import HEAD, STDIN, BrokenSourceError, Source, open_source
+from llmflow.capture.sources import HEAD, BrokenSourceError, Source, is_pipe, open_source
 from llmflow.errors import CaptureError
 
 BLOCK_BYTES = 4 << 20
@@ -80,6 +80,20 @@ def _blocks(
         capture.pending, done = block[used:], done + used
 
 
+def _refuse_twice(paths: Sequence[str | Path]) -> None:
+    """Refuse a capture that is named twice: its packets would count twice."""
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        try:
+            status = Path(path).stat()
+        except OSError:
+            continue  # opening it says why
+        place = status.st_dev, status.st_ino
+        if place in seen:
+            raise CaptureError("is named twice", where=str(path), hint="name each capture once")
+        seen.add(place)
+
+
 def read_records(
     paths: Sequence[str | Path],
     account: PacketAccount,
@@ -119,12 +133,13 @@ def read_records(
     """
     if len(paths) > 1:
         for path in paths:
-            if str(path) == STDIN or Path(path).is_fifo():
+            if is_pipe(path):
                 raise CaptureError(
                     "a pipe cannot be one of several captures",
                     where=str(path),
                     hint="name files only, or pipe one capture",
                 )
+        _refuse_twice(paths)
         times = [_first_time(path) for path in paths]
         paths = [paths[i] for i in np.argsort(times, kind="stable")]
     position = 0

@@ -177,6 +177,14 @@ def _unpacked(kind: str, raw: _Counted) -> BinaryIO:
     return cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(raw, "r"), kind))
 
 
+def is_pipe(path: str | Path) -> bool:
+    """Whether an input can be read only once."""
+    try:
+        return str(path) == STDIN or Path(path).is_fifo()
+    except OSError:
+        return False  # opening it says why
+
+
 def open_source(path: str | Path, stack: contextlib.ExitStack) -> Source:
     """Open a capture.
 

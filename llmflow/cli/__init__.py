@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import signal
 import sys
@@ -39,12 +40,21 @@ class _LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         # Ended from outside like with Ctrl-C: files half written are taken away.
-        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        for name in ("SIGTERM", "SIGHUP"):  # the latter not everywhere, and not with nohup
+            number = getattr(signal, name, None)
+            if number and signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, lambda number, _: sys.exit(128 + number))
         try:
             return super().invoke(ctx)
         except LlmflowError as error:
             click.echo(f"llmflow: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:  # of a file that nobody below expected to fail
+            if error.errno in (None, errno.EPIPE):
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"llmflow: {where}cannot be used ({error.strerror})", err=True)
+            ctx.exit(LlmflowError.exit_code)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

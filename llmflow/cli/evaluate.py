@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from llmflow.cli.options import flow_options, labels_argument, take_flow_options
+from llmflow.cli.options import flow_options, labels_argument, say, take_flow_options
 from llmflow.cli.training import build, finish_training, talk, train_options
 
 
@@ -75,5 +75,5 @@ def command(
         confusion = ", ".join(
             f"{name.replace('_', ' ')} {n}" for name, n in results["confusion"].items()
         )
-        click.echo(f"{method}\n{confusion}\n\n{evaluation_tables(results)}")
+        say(f"{method}\n{confusion}\n\n{evaluation_tables(results)}")
     finish_training(data)

@@ -83,12 +83,13 @@ def _best(
     captures: tuple[str, ...], options: FlowOptions, tunnels: Tunnels, model: Model, workers: int
 ) -> tuple[str, str]:
     """The flow to show where none was asked for, and a sentence that says why."""
+    from llmflow.capture.sources import is_pipe
     from llmflow.engine.pick import best_flow
     from llmflow.errors import FlowError
     from llmflow.flows.stream import FlowStream
 
     for name in captures:
-        if name == "-" or (Path(name).exists() and not Path(name).is_file()):
+        if is_pipe(name):
             raise FlowError("can be read only once", where=name, hint="name a flow with --flow")
     with reading_progress(captures) as progress:
         return best_flow(FlowStream(captures, options, tunnels, progress=progress), model, workers)

@@ -14,6 +14,7 @@ from llmflow.cli.options import (
     output_options,
     reading_progress,
     run_metadata,
+    say,
     take_flow_options,
     tunnel_option,
 )
@@ -92,7 +93,7 @@ def list_features(form: str) -> None:
     if form == "json":
         import json
 
-        click.echo(json.dumps(rows, indent=1))
+        say(json.dumps(rows, indent=1))
         return
     import csv
     import io
@@ -101,4 +102,4 @@ def list_features(form: str) -> None:
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    click.echo(text.getvalue(), nl=False)
+    say(text.getvalue().removesuffix("\n"))

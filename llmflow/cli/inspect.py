@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from llmflow.cli.options import captures_argument, finish, reading_progress
+from llmflow.cli.options import captures_argument, finish, reading_progress, say
 
 if TYPE_CHECKING:
     from llmflow.capture.survey import Survey
@@ -29,7 +29,7 @@ def command(captures: tuple[str, ...], form: str) -> None:
     with reading_progress(captures) as progress:
         found = survey(captures, progress=progress)
     facts = _facts(found)
-    click.echo(json.dumps(facts, indent=1) if form == "json" else _text(facts))
+    say(json.dumps(facts, indent=1) if form == "json" else _text(facts))
     finish(found.account)
 
 

@@ -23,6 +23,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 FILE_FORMATS = ("jsonl", "csv", "parquet", "arrow")  # those of report/writers, not imported here
 PARTIAL = 3  # exit code: finished, with some input damaged or skipped
+LEAST_MEMORY = 300 << 20  # what FlowOptions can keep to
 _PROGRESS_BYTES = 8 << 20  # smaller inputs are done before a bar could help
 _NOTES = 10
 
@@ -67,7 +68,10 @@ class Size(click.ParamType):  # type: ignore[type-arg] # generic since click 8.4
         found = re.fullmatch(r"(\d{1,15})([KMG]?)", str(value).strip(), re.ASCII | re.IGNORECASE)
         if not found:
             self.fail(f"{value!r} is no size; write it like 600M or 4G", param, ctx)
-        return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+        size = int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2].upper()]
+        if size < LEAST_MEMORY:
+            self.fail(f"{value} is too little; give at least {LEAST_MEMORY >> 20}M", param, ctx)
+        return size
 
 
 def captures_argument(command: F) -> F:
@@ -166,10 +170,18 @@ def run_metadata(stream: FlowStream, **more: str) -> dict[str, str]:
     }
 
 
+def _size(name: str) -> int:
+    """Bytes of a regular file; 0 for what is none, or cannot be looked at: reading it says why."""
+    try:
+        return Path(name).stat().st_size if Path(name).is_file() else 0
+    except OSError:
+        return 0
+
+
 @contextlib.contextmanager
 def reading_progress(captures: Sequence[str]) -> Iterator[Callable[[int], None]]:
     """A bar on standard error for long work, where somebody looks."""
-    sizes = [Path(name).stat().st_size for name in captures if Path(name).is_file()]
+    sizes = [_size(name) for name in captures]
     if not sys.stderr.isatty() or sum(sizes) < _PROGRESS_BYTES:
         yield lambda _: None
         return
@@ -197,6 +209,25 @@ def counting(what: str, total: int) -> Iterator[Callable[[], None]]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+def say(text: str) -> None:
+    """Write a text to standard output.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    from llmflow.errors import OutputError
+
+    try:
+        click.echo(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise OutputError(what, where="standard output") from None
 
 
 def finish(account: PacketAccount, closed_early: int = 0, names_dropped: int = 0) -> None:

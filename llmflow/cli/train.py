@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from llmflow.cli.options import flow_options, labels_argument, take_flow_options
+from llmflow.cli.options import flow_options, labels_argument, say, take_flow_options
 from llmflow.cli.training import build, finish_training, talk, train_options
 
 
@@ -71,5 +71,5 @@ def command(
         "streams": dict(zip(streams.tolist(), counts.tolist(), strict=True)),
     }
     save_model(model, estimator, write_card(model, numbers), output)
-    click.echo(f"{model.model_id}: llm-stream from a score of {model.threshold:.4f}; {output}")
+    say(f"{model.model_id}: llm-stream from a score of {model.threshold:.4f}; {output}")
     finish_training(data)

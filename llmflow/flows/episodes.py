@@ -21,7 +21,7 @@ EPISODE_SILENCE = 2 * NANOSECOND  # longer silences are not streaming
 STEADY_GAP = 7 * NANOSECOND // 10  # between the chunks of a steady run, at most
 
 STREAM_CHUNKS, STREAM_TIME = 8, NANOSECOND  # of the steady run, at least
-BULK_PACKETS, BULK_RATE = 8, 100_000  # at least; bytes per second, more than
+BULK_PACKETS, BULK_TIME = 8, 10_000  # at least; ns for each byte, less than: 100 kB/s
 FULL_PACKET = 1200  # bytes; from here on a packet is full
 CONTROL_CHUNKS, CONTROL_PACKET = 3, 200  # at most; bytes, less than
 
@@ -98,7 +98,7 @@ def find_episodes(batch: FlowBatch, data: Data, turns: Turns) -> Episodes:
     size = np.add.reduceat(new, start) if len(start) else packets
     full = np.add.reduceat(np.where(new >= FULL_PACKET, new, 0), start) if len(start) else packets
     largest = np.maximum.reduceat(new, start) if len(start) else packets
-    fast = size * NANOSECOND > BULK_RATE * (time[last] - time[start])
+    fast = size * BULK_TIME > time[last] - time[start]
     is_steady = time[steady_last] - time[steady_row] >= STREAM_TIME
     kind = np.select(
         [

@@ -99,7 +99,9 @@ def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 )
             for row in reader:
                 yield reader.line_num, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except FileNotFoundError:
+        raise LabelError("no such file", where=str(manifest), hint="check the path") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise LabelError(f"the manifest cannot be read ({error})", where=str(manifest)) from None
 
 
@@ -110,6 +112,8 @@ def _read_manifest(manifest: Path) -> list[LabelledCapture]:
         name, text = row["capture"].strip(), row["label"].strip()
         if not name or not text:
             raise LabelError("a row without capture or label", where=where, hint="fill it in")
+        if "\0" in name:
+            raise LabelError("the name of no file", where=where, hint="correct the column capture")
         path = manifest.parent / name
         found = captures.setdefault(path, LabelledCapture(path, row.get("group") or str(path)))
         text = text.lower() if text.lower() in (LLM_STREAM, UNKNOWN) else text
@@ -163,7 +167,11 @@ def read_labels(sources: list[Path]) -> list[LabelledCapture]:
     """
     captures: list[LabelledCapture] = []
     for source in sources:
-        found = _read_folder(source) if source.is_dir() else _read_manifest(source)
+        try:
+            found = _read_folder(source) if source.is_dir() else _read_manifest(source)
+        except OSError as error:
+            what = f"cannot be read ({error.strerror})"
+            raise LabelError(what, where=str(error.filename or source)) from None
         if not found:
             raise LabelError(
                 "names no capture",

@@ -243,6 +243,7 @@ def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None
         "sha256": {"forest.npz": _sha256(forest), "estimator.skops": _sha256(fitted)},
         "facts": model.facts,
     }
+    fresh = None
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
@@ -260,6 +261,9 @@ def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None
             fresh.replace(directory)
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror})", where=str(directory)) from None
+    finally:
+        if fresh is not None:
+            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def default_model_path() -> Path:

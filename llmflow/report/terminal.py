@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from llmflow.errors import OutputError
 from llmflow.learn.model import LLM_STREAM, UNDECIDED
+from llmflow.report.writers import require_standard_output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,6 +72,7 @@ def standard_output(bound: int) -> Iterator[Console]:
     from rich.console import Console  # noqa: PLC0415 - heavy
 
     # Not on a terminal there is no width to keep, unless COLUMNS asks for one.
+    require_standard_output()
     wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else bound
     try:
         yield Console(highlight=False, width=wide)

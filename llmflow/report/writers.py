@@ -85,6 +85,11 @@ class _Parquet:
             self._waiting = table.slice(whole).combine_chunks().to_batches()
             self._rows -= whole
 
+    def __del__(self) -> None:
+        # Left behind by an error its file is closed already, which pyarrow would complain about.
+        if hasattr(self, "_writer"):
+            self._writer.is_open = False
+
     def close(self, metadata: dict[str, str]) -> None:
         rest = pa.Table.from_batches(self._waiting, self._schema).combine_chunks()
         if rest.num_rows:
@@ -145,11 +150,23 @@ def format_of(output: str | None, wanted: str | None) -> str | None:
     ending = Path(str(output)).suffix.lstrip(".").lower()
     if ending not in FORMATS:
         raise OutputError(
-            f"no format goes by the ending {ending or 'of nothing'!r}",
+            f"no format goes by the ending {ending!r}" if ending else "has no ending",
             where=str(output),
             hint=f"end it in .{', .'.join(FORMATS)}, or give -f",
         )
     return ending
+
+
+def require_standard_output() -> None:
+    """Refuse to go on without a standard output.
+
+    Raises
+    ------
+    OutputError
+        The process was started with it closed.
+    """
+    if sys.stdout is None:
+        raise OutputError("is closed", where="standard output", hint="give -o, or open it")
 
 
 @contextlib.contextmanager
@@ -172,11 +189,12 @@ def open_output(path: str | None, inputs: Sequence[str] = ()) -> Iterator[IO[byt
     name = "standard output" if path in (None, "-") else str(path)
     try:
         if path in (None, "-"):
+            require_standard_output()
             yield sys.stdout.buffer
             sys.stdout.buffer.flush()
             return
         target = Path(name).resolve()
-        if target.exists() and any(Path(i).exists() and target.samefile(i) for i in inputs):
+        if target.exists() and any(_same(target, i) for i in inputs):
             raise OutputError("is one of the inputs", where=name, hint="choose another -o")
         if target.exists() and not target.is_file():
             with target.open("wb") as file:
@@ -188,6 +206,14 @@ def open_output(path: str | None, inputs: Sequence[str] = ()) -> Iterator[IO[byt
         raise
     except OSError as error:
         raise OutputError(f"cannot be written ({error.strerror})", where=name) from None
+
+
+def _same(target: Path, name: str) -> bool:
+    """Whether an input is the target; one that cannot be looked at is not, and reading says why."""
+    try:
+        return target.samefile(name)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

@@ -274,9 +274,46 @@ def test_bad_input_is_one_sentence_and_an_exit_code(
 def test_a_folder_and_a_wrong_ending_are_refused(tmp_path: Path) -> None:
     """A folder is no capture, and a file's ending must say a format."""
     assert b"is a folder" in run("classify", tmp_path).stderr
+    assert b"is a folder" in run("explain", tmp_path).stderr
+    assert b"has no ending; end it in" in run("classify", MIXED, "-o", tmp_path / "flows").stderr
     done = run("classify", MIXED, "-o", tmp_path / "flows.xlsx")
     assert done.returncode == 1
     assert b"no format" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["classify", "explain", "inspect", "features export"])
+def test_a_name_that_cannot_be_looked_at_is_one_sentence(command: str) -> None:
+    """What the system says of a name, at whatever place it is asked first."""
+    done = run(*command.split(), "x" * 300)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"llmflow: xxx")
+    assert done.stderr.endswith(b"x: cannot be read (File name too long)\n")
+
+
+def test_an_input_that_cannot_be_looked_at_is_not_the_outputs_fault(tmp_path: Path) -> None:
+    """The sentence names the capture; the target is left as it was."""
+    target = tmp_path / "out.csv"
+    target.write_text("before")
+    done = run("classify", "x" * 300, "-o", target)
+    assert done.returncode == 1
+    assert b"x: cannot be read (File name too long)" in done.stderr
+    assert target.read_text() == "before"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(
+    "command", ["classify", "explain", "inspect", "features list", "features list -f csv"]
+)
+def test_a_full_disk_behind_standard_output_is_one_sentence(command: str) -> None:
+    """Redirected to where nothing fits."""
+    capture = [] if command.startswith("features") else [MIXED]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "llmflow", *command.split(), *map(str, capture)],
+            stdout=full, stderr=subprocess.PIPE, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == b"llmflow: standard output: cannot be written (No space left on device)\n"
 
 
 def test_wrong_usage_is_exit_code_two() -> None:
@@ -295,10 +332,13 @@ def test_a_failed_run_leaves_no_output(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupt_leaves_no_partial_file(tmp_path: Path, number: signal.Signals) -> None:
-    """Ctrl-C or SIGTERM while reading: no traceback, and no half a file."""
-    target = tmp_path / "out.jsonl"
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupt_leaves_no_partial_file(
+    tmp_path: Path, number: signal.Signals, ending: str
+) -> None:
+    """Ctrl-C, SIGTERM or a closed terminal while reading: no traceback, and no half a file."""
+    target = tmp_path / f"out.{ending}"
     command = [sys.executable, "-m", "llmflow", "classify", "-", "-o", str(target)]
     # Where this process was started to ignore Ctrl-C, as in the background of a shell, the other
     # would ignore it, too.
@@ -310,11 +350,36 @@ def test_interrupt_leaves_no_partial_file(tmp_path: Path, number: signal.Signals
         deadline = time.monotonic() + 60
         while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.05)
+        time.sleep(0.5)  # until the writer stands
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert b"Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_a_closed_standard_output_is_said(form: str) -> None:
+    """Started with its output closed, it says so."""
+    command = f"{sys.executable} -m llmflow classify {MIXED} -f {form} >&-"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"llmflow: standard output: is closed")
+
+
+def test_a_capture_named_twice_is_refused() -> None:
+    """Its packets would count twice."""
+    done = run("classify", MIXED, MIXED)
+    assert done.returncode == 1
+    assert b"is named twice" in done.stderr
+
+
+@pytest.mark.parametrize(("size", "says"), [("100M", b"at least 300M"), ("much", b"is no size")])
+def test_a_memory_that_cannot_be_kept_is_wrong_usage(size: str, says: bytes) -> None:
+    """The program itself takes some."""
+    done = run("classify", MIXED, "--memory", size)
+    assert done.returncode == 2
+    assert says in done.stderr
 
 
 def test_a_closed_pipe_ends_quietly() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from llmflow.cli import main
+from llmflow.errors import OutputError
 from llmflow.features.extract import FEATURES
-from llmflow.learn.model import default_model_path, load_estimator, load_model
+from llmflow.learn.model import default_model_path, load_estimator, load_model, save_model
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 CONTRADICTION = """\
@@ -123,6 +125,7 @@ def test_folders_named_after_labels(tmp_path: Path) -> None:
         ("capture,label\na.pcap,other\na.pcap,web\n", "two rows label all"),
         ("capture,label,group\na.pcap,other,x\na.pcap,other,y\n", "in two groups"),
         (CONTRADICTION.replace(",2\n", ",999999\n"), "port 999999"),
+        ("capture,label\na\0b.pcap,other\n", "the name of no file"),
     ],
 )
 def test_bad_labels_are_one_sentence(tmp_path: Path, content: str, says: str) -> None:
@@ -133,6 +136,35 @@ def test_bad_labels_are_one_sentence(tmp_path: Path, content: str, says: str) ->
     assert result.exit_code == 1
     assert says in result.output
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("missing.csv", "no such file; check the path"), ("x" * 300, "cannot be read (File name too")],
+)
+def test_labels_that_cannot_be_opened_are_one_sentence(
+    tmp_path: Path, name: str, says: str
+) -> None:
+    """What the system says, without its number and the name twice."""
+    result = invoke("evaluate", tmp_path / name, *FAST)
+    assert result.exit_code == 1
+    assert says in result.output
+    assert "Errno" not in result.output
+
+
+def test_a_model_that_cannot_be_written_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped in the middle of writing: no folder half full stays."""
+    model = load_model(default_model_path())
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match="No space left"):
+        save_model(model, load_estimator(default_model_path()), "card", tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_too_few_groups_are_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from llmflow.cli.options import LEAST_MEMORY
 from llmflow.flows import batch as module
 from llmflow.flows.assemble import FlowAssembler
 from llmflow.flows.batch import EndReason, FlowBatch, FlowOptions
@@ -69,3 +70,4 @@ def test_memory_is_packets() -> None:
     """The option counts bytes of the process: a fixed part, and so much per packet."""
     assert FlowOptions(memory=1 << 30).most_packets < FlowOptions(memory=2 << 30).most_packets
     assert FlowOptions(memory=0).most_packets == MOST
+    assert FlowOptions(memory=LEAST_MEMORY).most_packets > MOST

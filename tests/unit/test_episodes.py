@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from llmflow.flows.batch import FlowBatch
@@ -134,3 +137,15 @@ def test_no_turns_no_episodes() -> None:
     data = asked().data()
     none = type(data)(*(getattr(data, name)[:0] for name in ("new", "up", "down", "ack", "flow")))
     assert len(find_episodes(empty, none, find_turns(empty, none))) == 0
+
+
+def test_a_huge_download_is_bulk() -> None:
+    """More than 9.2 GB, which are more nanoseconds per byte than 64 bits hold."""
+    talk = asked()
+    end = page(talk, 1)
+    batch, data = talk.batch(), talk.data()
+    assert end < 3
+    large = replace(data, new=np.where(data.down, 1 << 25, data.new))
+    found = find_episodes(batch, large, find_turns(batch, large))
+    assert found.size.sum() == 300 << 25
+    assert [Kind.NAMES[kind] for kind in found.kind] == ["bulk"]

@@ -14,7 +14,7 @@ import dpkt
 import pytest
 from click.testing import CliRunner
 
-from llmflow.cli.synth import command
+from llmflow.cli import main
 from llmflow.errors import LlmflowError, OutputError
 from llmflow.synth import LABEL_COLUMNS, SCENARIOS, shapes, write_scenario
 
@@ -234,7 +234,7 @@ def test_without_scapy_the_error_says_how_to_get_it(
 
 
 def test_the_command_writes_the_named_scenarios(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, ["ticker", "ticker", "-o", str(tmp_path / "new")])
+    result = CliRunner().invoke(main, ["synth", "ticker", "ticker", "-o", str(tmp_path / "new")])
     assert result.exit_code == 0, result.output
     written = sorted(path.name for path in (tmp_path / "new").iterdir())
     assert written == ["ticker.labels.csv", "ticker.pcap"]
@@ -242,11 +242,11 @@ def test_the_command_writes_the_named_scenarios(tmp_path: Path) -> None:
 
 
 def test_the_command_lists_the_scenarios() -> None:
-    result = CliRunner().invoke(command, ["--list"])
+    result = CliRunner().invoke(main, ["synth", "--list"])
     assert result.exit_code == 0
     assert [line.split()[0] for line in result.output.splitlines()] == NAMES
 
 
 @pytest.mark.parametrize("arguments", [[], ["no-such", "-o", "x"]])
 def test_wrong_usage_of_the_command_is_exit_code_2(arguments: list[str]) -> None:
-    assert CliRunner().invoke(command, arguments).exit_code == 2
+    assert CliRunner().invoke(main, ["synth", *arguments]).exit_code == 2
