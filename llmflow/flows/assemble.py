@@ -90,7 +90,7 @@ class FlowAssembler:
         """New packets to gather before the next round."""
         most, kept = self.options.most_packets, 0 if self._kept is None else len(self._kept)
         # Where memory is scarce, at most two thirds of it are kept; see _scarce.
-        return max(1, min(max(self.hold, kept // 2), most // 3, most - kept))
+        return max(1, min(max(self.hold, 2 * kept // 5), most // 3, most - kept))
 
     def open_flows(self) -> tuple[KeyTable, I64, int]:
         """Keys of the flows that may go on, their starts, and the time from which more may begin.
