@@ -221,6 +221,16 @@ def test_lost_events_count() -> None:
     assert seen.tokens.count.tolist() == pytest.approx(sized(PADDED).tokens.count.tolist())
 
 
+def test_another_connection_on_the_ports_is_no_loss() -> None:
+    """Sequence numbers that begin elsewhere add what was sent, not the step between them."""
+    half = len(PADDED) // 2
+    at = [5000 + sum(PADDED[:i]) + (1 << 30) * (i >= half) for i in range(len(PADDED))]
+    packets = [
+        Segment((400 + 25 * i) * MS, False, at[i], size, 1300) for i, size in enumerate(PADDED)
+    ]
+    assert over_tcp(*packets).tokens.count == pytest.approx(sized(PADDED).tokens.count)
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
