@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -121,8 +120,8 @@ def workers_option(command: F) -> F:
     return click.option(
         "--workers",
         type=click.IntRange(min=1),
-        default=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
-        show_default="all cores",
+        default=1,
+        show_default=True,
         help="Threads at work; does not change results.",
     )(command)
 
@@ -219,15 +218,10 @@ def say(text: str) -> None:
     OutputError
         It cannot be written.
     """
-    from llmflow.errors import OutputError
+    from llmflow.report.output import standard_output
 
-    try:
+    with standard_output():
         click.echo(text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise OutputError(what, where="standard output") from None
 
 
 def finish(account: PacketAccount, closed_early: int = 0, names_dropped: int = 0) -> None:

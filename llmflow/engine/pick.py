@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.compute as pc
 
-from llmflow.arrays import I64, ragged_index
 from llmflow.engine.line import classify
 from llmflow.errors import FlowError
 from llmflow.features.extract import extract
@@ -66,7 +65,7 @@ def pick_flow(stream: FlowStream, prefix: str) -> FlowBatch:
         rows = np.flatnonzero(np.strings.startswith(names, wanted))
         found |= dict.fromkeys(names[rows].tolist())
         if len(found) == 1 and len(rows):
-            parts.append(_slice(batch, rows))
+            parts.append(batch.pick(rows)[0])  # copies, so that the rest can go
     if not found:
         raise FlowError(
             f"no flow has an id that begins with {prefix!r}",
@@ -89,13 +88,6 @@ def explain_flow(batch: FlowBatch, model: Model) -> Explained:
     step = with_turns(batch)
     replies = cut_segments(batch, step.data, step.turns, "turn")
     return explain(replies, extract(replies), model)
-
-
-def _slice(batch: FlowBatch, rows: I64) -> FlowBatch:
-    """Some flows of a batch, copied, so that the rest of it can go."""
-    flows = batch.flows.take(rows)
-    packets = batch.packets.take(ragged_index(flows.first, flows.packets))
-    return _join([FlowBatch(flows, packets)])
 
 
 def _join(parts: list[FlowBatch]) -> FlowBatch:

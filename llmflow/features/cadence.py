@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from llmflow.arrays import F64, row_sums, run_starts
+from llmflow.capture.records import NANOSECOND
 from llmflow.features.registry import feature
 from llmflow.features.segments import Segments
 from llmflow.features.statistics import LEAST_RELATED, null_below, row_max, spread
-from llmflow.flows.batch import NANOSECOND
 
 _CHUNKS = "downlink chunks"
 _NEVER = "never"

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from llmflow.arrays import F64, I64, row_quantiles, row_sums, run_mask, sort_in_rows
+from llmflow.capture.records import NANOSECOND
 from llmflow.features.registry import feature
 from llmflow.features.segments import Segments
 from llmflow.features.statistics import null_below, spread
-from llmflow.flows.batch import NANOSECOND
 
 _UP = "uplink packets"
 _DATA = "packets with new data"

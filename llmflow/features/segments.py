@@ -26,8 +26,9 @@ from llmflow.arrays import (
     run_starts,
     sort_in_rows,
 )
+from llmflow.capture.records import NANOSECOND
 from llmflow.features.statistics import Tally
-from llmflow.flows.batch import NANOSECOND, FlowBatch
+from llmflow.flows.batch import FlowBatch
 from llmflow.flows.episodes import CHUNK_GAP
 from llmflow.flows.requests import BURST_SILENCE
 from llmflow.flows.turns import Data, Turns

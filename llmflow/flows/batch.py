@@ -8,9 +8,8 @@ import numpy as np
 
 from llmflow.arrays import I64, U8, U16, U32, U64, Bool, ragged_index
 from llmflow.capture.columns import Columns
+from llmflow.capture.records import NANOSECOND
 from llmflow.flows.keys import Endpoint, Paired, choose
-
-NANOSECOND = 1_000_000_000
 
 # Memory in bytes, as measured (docs/performance.md): of the process without any packet in waiting,
 # with one batch of finished flows at work; and per packet in waiting, while they are sorted.

@@ -12,7 +12,8 @@ import numpy as np
 
 from llmflow.arrays import I64, U8, ragged_index, run_counts, run_mask, run_starts
 from llmflow.capture.columns import Columns
-from llmflow.flows.batch import NANOSECOND, FlowBatch
+from llmflow.capture.records import NANOSECOND
+from llmflow.flows.batch import FlowBatch
 from llmflow.flows.data import Data
 from llmflow.flows.turns import Turns
 

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmflow.arrays import I64, U8, Bool
-from llmflow.capture import clear
 from llmflow.capture.columns import PacketColumns
 from llmflow.capture.reader import Block
-from llmflow.flows.batch import NANOSECOND, FlowBatch, Named
+from llmflow.capture.records import NANOSECOND
+from llmflow.flows.batch import FlowBatch, Named
 from llmflow.flows.keys import Endpoint, choose
 from llmflow.flows.ledger import Entries, Keys, Ledger
 from llmflow.flows.waiting import KeyTable
+from llmflow.metadata import candidates
 from llmflow.metadata.dns import Answer
 from llmflow.metadata.names import Names
 from llmflow.metadata.opening import NameReader, Opened
@@ -71,7 +72,7 @@ class Namer:
             self._newest = _NEVER
         if self.block is None:
             return
-        row, kind = clear.candidates(self.block, packets, self._waiting(streams=True))
+        row, kind = candidates.candidates(self.block, packets, self._waiting(streams=True))
         if len(row):
             at = self.block.payload_at(packets, row)
             self._open(packets.take(row), kind, self.block.data, at)
@@ -100,13 +101,13 @@ class Namer:
         each = enumerate(zip(keys, fields, places, cut, strict=True))
         for row, (key, (kind_, side, seq, time, port), (begin, end), short) in each:
             packet = Opened(kind_, key, side, seq, time, port, data[begin:end], short)
-            if kind_ == clear.ANSWER:
+            if kind_ == candidates.ANSWER:
                 answers += [(row, answer) for answer in self._reader.answers(packet)]
             elif names := self._reader.read(packet):
                 said.append((row, self._written(names)))
         if said:
             rows, texts = np.array([row for row, _ in said]), _table([text for _, text in said])
-            time, by_host = some.time[rows], kind[rows] == clear.REQUEST
+            time, by_host = some.time[rows], kind[rows] == candidates.REQUEST
             entries = Entries(time, time, *a.take(rows), *b.take(rows), some.protocol[rows], texts)
             self._hosts.add(entries.take(by_host))
             self._hellos.add(entries.take(~by_host))

@@ -15,7 +15,8 @@ import numpy as np
 
 from llmflow.arrays import I64, Bool, run_end_mask, run_mask
 from llmflow.capture.columns import HINT_CLIENT_HELLO, HINT_QUIC_LONG, Columns
-from llmflow.flows.batch import NANOSECOND, FlowPackets
+from llmflow.capture.records import NANOSECOND
+from llmflow.flows.batch import FlowPackets
 from llmflow.flows.data import Data
 
 # Pauses, waits and notices were chosen on captures: docs/definitions.md.

@@ -20,7 +20,8 @@ from llmflow.arrays import (
     run_starts,
 )
 from llmflow.capture.columns import Columns
-from llmflow.flows.batch import NANOSECOND, FlowBatch, FlowPackets
+from llmflow.capture.records import NANOSECOND
+from llmflow.flows.batch import FlowBatch, FlowPackets
 from llmflow.flows.data import Data, find_data
 from llmflow.flows.requests import find_requests
 

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from llmflow.arrays import F64, I64, Bool, row_sums
 from llmflow.capture.columns import Columns
+from llmflow.capture.records import NANOSECOND
 from llmflow.errors import CaptureError, LabelError
 from llmflow.features.extract import SegmentFeatures, extract
 from llmflow.features.segments import cut_segments
-from llmflow.flows.batch import NANOSECOND, FlowOptions
+from llmflow.flows.batch import FlowOptions
 from llmflow.flows.stream import Assembled, FlowStream
 from llmflow.learn.labels import ConnectionKey, LabelledCapture, connection_key
 from llmflow.learn.model import combine_segments, combine_turns

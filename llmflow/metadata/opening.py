@@ -1,4 +1,4 @@
-"""Opening the payloads that may say a name (``capture.clear`` chooses them), one by one.
+"""Opening the payloads that may say a name (``metadata.candidates`` chooses them), one by one.
 
 What is whole in one packet, as nearly all hellos are, is read at once and nothing is kept of its
 flow. Hellos in several packets go through a :class:`~llmflow.metadata.collector.NameCollector`.
@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from llmflow.capture import clear
-from llmflow.metadata import dns, http1, tls
+from llmflow.metadata import candidates, dns, http1, tls
 from llmflow.metadata.collector import NameCollector
 from llmflow.metadata.names import Names, read_client
 from llmflow.metadata.providers import Providers
@@ -66,9 +65,12 @@ class NameReader:
         self._known: dict[str, tuple[str, str]] = {}
         self._questions: dict[bytes, bool] = {}
         self._readers: dict[int, Callable[[Opened], Names | None]] = {
-            clear.HELLO: self._hello, clear.FRONT: self._part, clear.MORE: self._more,
-            clear.REQUEST: _request, clear.INITIAL: self._initial,
-        }  # fmt: skip
+            candidates.HELLO: self._hello,
+            candidates.FRONT: self._part,
+            candidates.MORE: self._more,
+            candidates.REQUEST: _request,
+            candidates.INITIAL: self._initial,
+        }
 
     @property
     def dropped(self) -> int:
@@ -135,7 +137,7 @@ class NameReader:
 
     def _feed(self, packet: Opened, began: _Began | None) -> Names | None:
         key, seq = packet.key, packet.seq
-        of_stream = seq if packet.kind != clear.INITIAL else None
+        of_stream = seq if packet.kind != candidates.INITIAL else None
         names = self._collector.feed(key, packet.side, of_stream, packet.payload)
         if names or key not in self._collector.unfinished:
             self._end(key)

@@ -43,6 +43,7 @@ _SALTS = {
     0x54303530: "7ff579e5acd072915580304c43a2367c60488310",  # T050 and T051 (Google)
     0x54303531: "7a4edef4e7ccee5fa4506c19124fc8ccda6e033d",
 }
+READABLE = frozenset(_SALTS)  # versions whose Initial packets can be read; greased ones, too
 _PING, _ACK, _ACK_ECN = 1, 2, 3
 _CRYPTO = (6, 8)  # 8 is Google's; a STREAM frame, as it is with others, cannot be in an Initial
 

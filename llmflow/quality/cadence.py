@@ -8,8 +8,8 @@ import numpy as np
 
 from llmflow.arrays import F64, row_quantiles, row_sums, sort_in_rows
 from llmflow.capture.columns import Columns
+from llmflow.capture.records import NANOSECOND
 from llmflow.features.segments import Segments
-from llmflow.flows.batch import NANOSECOND
 from llmflow.flows.episodes import EPISODE_SILENCE
 
 _FOLLOWERS = 3  # chunks that must follow the first token's chunk

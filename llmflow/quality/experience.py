@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmflow.arrays import F64, U8, run_starts
+from llmflow.capture.records import NANOSECOND
 from llmflow.features.segments import Segments
-from llmflow.flows.batch import NANOSECOND
 from llmflow.quality.cadence import Cadence, measure_cadence
 from llmflow.quality.delivery import Delivery, deliver
 from llmflow.quality.reader import Reading, read

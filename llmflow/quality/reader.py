@@ -12,7 +12,7 @@ import numpy as np
 
 from llmflow.arrays import F64, I64, row_sums, run_counts, run_end_mask, run_starts
 from llmflow.capture.columns import Columns
-from llmflow.flows.batch import NANOSECOND
+from llmflow.capture.records import NANOSECOND
 
 PACE = 5.0  # tokens/s; TokenFlow's readers take 5 to 15, Andes expects 4.8 (not verified)
 EXPECTED_TTFT = 1.0  # s; Andes (not verified)

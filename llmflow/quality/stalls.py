@@ -12,7 +12,7 @@ import numpy as np
 
 from llmflow.arrays import F64, I64, Bool, row_quantiles, row_sums, run_end_mask, sort_in_rows
 from llmflow.capture.columns import Columns
-from llmflow.flows.batch import NANOSECOND
+from llmflow.capture.records import NANOSECOND
 from llmflow.flows.episodes import CHUNK_GAP
 from llmflow.quality.delivery import Delivery
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from llmflow.arrays import F64, I64, U8, Bool, ragged_index, row_sums, run_end_mask, run_starts
 from llmflow.capture.columns import TCP, Columns
+from llmflow.capture.records import NANOSECOND
 from llmflow.features.segments import Segments
-from llmflow.flows.batch import NANOSECOND
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from llmflow.arrays import F64, I64, Bool, run_end_mask, run_starts
+from llmflow.capture.records import NANOSECOND
 from llmflow.features.extract import LEAST_CHUNKS, MODEL_FEATURES, SCALES, SegmentFeatures
 from llmflow.features.segments import Segments, cut_segments
-from llmflow.flows.batch import NANOSECOND
 from llmflow.learn.attribution import Attribution, attribute
 from llmflow.learn.model import Model
 from llmflow.quality.experience import measure

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from llmflow.arrays import F64, I64, Bool, row_sums
 from llmflow.capture.columns import ICMP, ICMPV6, PROTOCOLS
-from llmflow.flows.batch import NANOSECOND, EndReason, FlowBatch, Named
+from llmflow.capture.records import NANOSECOND
+from llmflow.flows.batch import EndReason, FlowBatch, Named
 from llmflow.flows.direction import Basis
 from llmflow.flows.keys import identify
 from llmflow.flows.turns import Turns

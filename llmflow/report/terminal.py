@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmflow.errors import OutputError
 from llmflow.learn.model import LLM_STREAM, UNDECIDED
-from llmflow.report.writers import require_standard_output
+from llmflow.report import output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,16 +71,9 @@ def standard_output(bound: int) -> Iterator[Console]:
     from rich.console import Console  # noqa: PLC0415 - heavy
 
     # Not on a terminal there is no width to keep, unless COLUMNS asks for one.
-    require_standard_output()
-    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else bound
-    try:
+    with output.standard_output():
+        wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else bound
         yield Console(highlight=False, width=wide)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise OutputError(what, where="standard output") from None
 
 
 class Summary:

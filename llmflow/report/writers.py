@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 import pyarrow as pa
 
 from llmflow.errors import OutputError
+from llmflow.report.output import standard_output
 
 FORMATS = ("jsonl", "csv", "parquet", "arrow")
 # Parquet rows are gathered into groups of this size, so that batches leave no trace in the file.
@@ -157,18 +158,6 @@ def format_of(output: str | None, wanted: str | None) -> str | None:
     return ending
 
 
-def require_standard_output() -> None:
-    """Refuse to go on without a standard output.
-
-    Raises
-    ------
-    OutputError
-        The process was started with it closed.
-    """
-    if sys.stdout is None:
-        raise OutputError("is closed", where="standard output", hint="give -o, or open it")
-
-
 @contextlib.contextmanager
 def open_output(path: str | None, inputs: Sequence[str] = ()) -> Iterator[IO[bytes]]:
     """A place to write: standard output, or a file that appears only when all went well.
@@ -186,13 +175,12 @@ def open_output(path: str | None, inputs: Sequence[str] = ()) -> Iterator[IO[byt
     OutputError
         It cannot be written, or is one of the inputs.
     """
-    name = "standard output" if path in (None, "-") else str(path)
-    try:
-        if path in (None, "-"):
-            require_standard_output()
+    if path in (None, "-"):
+        with standard_output():
             yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-            return
+        return
+    name = str(path)
+    try:
         target = Path(name).resolve()
         if target.exists() and any(_same(target, i) for i in inputs):
             raise OutputError("is one of the inputs", where=name, hint="choose another -o")

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from llmflow.capture.columns import TCP
+from llmflow.capture.records import NANOSECOND
 from llmflow.flows import requests
-from llmflow.flows.batch import NANOSECOND, FlowBatch
+from llmflow.flows.batch import FlowBatch
 from llmflow.flows.stream import FlowStream, with_turns
 from tests.bench.turns import Scored, find, halves, score, truth
 from tests.reference import Sent, Talk, make_batch

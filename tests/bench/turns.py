@@ -36,7 +36,7 @@ from pathlib import Path
 import numpy as np
 
 from llmflow.capture.columns import IPV4_MAPPED, PROTOCOLS
-from llmflow.flows.batch import NANOSECOND
+from llmflow.capture.records import NANOSECOND
 from llmflow.flows.episodes import Episodes, Kind, find_episodes
 from llmflow.flows.stream import Assembled, FlowStream
 from llmflow.learn.labels import ConnectionKey, connection_key

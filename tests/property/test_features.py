@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from llmflow.arrays import F64
 from llmflow.capture.columns import TCP
+from llmflow.capture.records import NANOSECOND as SECOND
 from llmflow.features.extract import FEATURES, FLOW, LEAST_CHUNKS, MODEL_FEATURES, SCALES, extract
 from llmflow.features.registry import compute
 from llmflow.features.segments import Segments, cut_segments
-from llmflow.flows.batch import NANOSECOND as SECOND
 from llmflow.flows.batch import FlowBatch
 from llmflow.flows.stream import FlowStream
 from llmflow.flows.turns import Data, Turns, find_data, find_turns

@@ -11,6 +11,7 @@ from llmflow.arrays import I64, U8, U64, Bool
 from llmflow.capture.chains import unaligned
 from llmflow.capture.columns import TCP, UDP, PacketColumns
 from llmflow.capture.reader import Block
+from llmflow.metadata.quic import READABLE, V2
 
 # What a payload begins with: a whole ClientHello, the front of one, a request of HTTP/1, a QUIC
 # Initial, a DNS answer; and what may be the rest of a hello.
@@ -19,10 +20,7 @@ HELLO, FRONT, REQUEST, INITIAL, ANSWER, MORE = range(1, 7)
 _LEAST = 32  # bytes below which a payload holds no name, or, where it was cut,
 _LEAST_CUT = 60
 _DNS = 53
-_VERSIONS = np.array(
-    [1, 0x6B3343CF, *range(0xFF000015, 0xFF000023), 0xFACEB001, 0xFACEB002, 0xFACEB00E, 0x54303530,
-     0x54303531], np.uint64,
-)  # fmt: skip
+_VERSIONS = np.array(sorted(READABLE), np.uint64)
 _METHODS = np.array([b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN"])
 _METHODS = np.sort(_METHODS.astype("S4").view(">u4").astype(np.uint64))
 # First bytes worth a second look, by protocol: TLS handshake, methods; QUIC long header (RFC 9000).
@@ -93,7 +91,7 @@ def _tls(data: bytes, packets: PacketColumns, kind: U8, rows: I64, at: I64, word
 def _is_initial(words: U64) -> Bool:
     """Whether long headers are of Initial packets, in versions that can be read."""
     version, type_ = _bits(words, 24, 32), _bits(words, 60, 2)
-    two = version == 0x6B3343CF  # RFC 9369, section 3.2
+    two = version == V2  # RFC 9369, section 3.2
     known = np.isin(version, _VERSIONS) | (version & np.uint64(0x0F0F0F0F) == 0x0A0A0A0A)
     initial: Bool = known & (type_ == two)
     return initial
