@@ -1,0 +1,139 @@
+"""Network namespaces of a run: commands in them, and how nothing of them stays behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from llmflow.errors import LabError
+from llmflow.lab.net.processes import run
+
+NAMESPACES, FILES = Path("/run/netns"), Path("/etc/netns")
+PATIENCE = 5.0  # seconds until killed processes must be gone
+
+File = int | IO[bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A namespace with addresses, in which commands can be run.
+
+    Parameters
+    ----------
+    namespace : str
+        Its name, as ``ip netns`` shows it.
+    addresses : tuple of str
+        Its IPv4 addresses.
+    real_time : bool
+        Whether priorities can be given; without permission they are left out.
+    """
+
+    namespace: str
+    addresses: tuple[str, ...] = ()
+    real_time: bool = False
+
+    def command(
+        self, argv: Sequence[str], *, gid: int | None = None, priority: int = 0
+    ) -> list[str]:
+        """Give the command that runs ``argv`` here; it keeps its process id."""
+        command = ["ip", "netns", "exec", self.namespace]
+        if priority and self.real_time:
+            command += ["chrt", "--fifo", str(priority)]
+        if gid is not None:
+            command += ["setpriv", "--regid", str(gid), "--keep-groups"]
+        return [*command, *argv]
+
+    def popen(
+        self,
+        argv: Sequence[str],
+        *,
+        gid: int | None = None,
+        priority: int = 0,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdin: File = subprocess.DEVNULL,
+        stdout: File = None,
+        stderr: File = None,
+    ) -> subprocess.Popen[bytes]:
+        """Start a program here, in a session of its own: Ctrl-C reaches the lab alone.
+
+        Parameters
+        ----------
+        argv : sequence of str
+            Program and arguments; no shell is involved.
+        gid : int, optional
+            Group it runs as, which becomes the mark of its connections.
+        priority : int
+            1 to 99: ``SCHED_FIFO`` of this priority; 0: usual scheduling.
+        env : mapping, optional
+            Variables on top of those of this process.
+        cwd, stdin, stdout, stderr : optional
+            As for :class:`subprocess.Popen`; standard input is empty by default.
+        """
+        return subprocess.Popen(
+            self.command(argv, gid=gid, priority=priority),
+            env={**os.environ, **(env or {})},
+            cwd=cwd,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+
+    def run(
+        self, argv: Sequence[str], *, gid: int | None = None, stdin: str = "", timeout: float = 30
+    ) -> str:
+        """Run a program to its end and give its standard output.
+
+        Raises
+        ------
+        LabError
+            If it fails, is missing or takes longer than ``timeout`` seconds.
+        """
+        return run(self.command(argv, gid=gid), stdin=stdin, timeout=timeout)
+
+    def ip(self, lines: Iterable[str]) -> None:
+        """Run commands of ``ip`` here, all in one process."""
+        run(["ip", "-netns", self.namespace, "-batch", "-"], stdin="\n".join(lines) + "\n")
+
+
+def real_time_allowed() -> bool:
+    """Whether this process may use real-time scheduling."""
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError:
+        return False
+    os.sched_setscheduler(0, policy, param)
+    return True
+
+
+def remove(prefix: str) -> None:
+    """Kill what runs in the namespaces of this prefix, and delete them and their files.
+
+    Raises
+    ------
+    LabError
+        If processes survive or a namespace cannot be deleted.
+    """
+    names = [path.name for path in NAMESPACES.glob(f"{prefix}*")]
+    end = time.monotonic() + PATIENCE
+    while alive := [pid for name in names for pid in run(["ip", "netns", "pids", name]).split()]:
+        if time.monotonic() > end:
+            raise LabError(f"processes {' '.join(alive)} do not end", where=prefix)
+        for pid in alive:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.02)
+    for name in names:
+        run(["ip", "netns", "delete", name])
+    for path in FILES.glob(f"{prefix}*"):
+        shutil.rmtree(path)
