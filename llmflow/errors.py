@@ -8,6 +8,7 @@
     ├── LabelError          labels or manifests that cannot be used
     ├── ModelError          a model that is damaged, untrusted or of another feature schema
     ├── ProviderError       a list of providers that cannot be used
+    ├── LabError            a traffic lab that cannot be built or run as asked
     └── OutputError         a result that cannot be written
 
 Damage *inside* a capture is no exception: it is counted in the
@@ -54,6 +55,10 @@ class ModelError(LlmflowError):
 
 class ProviderError(LlmflowError):
     """A list of providers that cannot be read or is not of the format."""
+
+
+class LabError(LlmflowError):
+    """A traffic lab that cannot be built, or did not run as it was asked to."""
 
 
 class OutputError(LlmflowError):
