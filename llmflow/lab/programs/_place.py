@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,12 +104,26 @@ class ClientPlace:
 
     @contextmanager
     def popen(self, *argv: str | Path, **options: Any) -> Iterator[Popen]:
-        """Run a process that is killed at the end of the block, if not before."""
+        """Run a process that is ended at the end of the block, if not before."""
+        options = QUIET | options
         with subprocess.Popen([*MORTAL, *map(str, argv)], **options) as process:  # noqa: S603
             try:
                 yield process
             finally:
-                process.kill()
+                process.terminate()
+                try:
+                    process.wait(2)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+    def feed(self, *argv: str | Path, lines: Iterable[str], gap: Callable[[], float]) -> None:
+        """Run a process that gets one line after the other, ``gap()`` seconds apart."""
+        with self.popen(*argv, stdin=subprocess.PIPE, text=True, bufsize=1) as process:
+            for line in lines:
+                print(line, file=process.stdin)
+                self.pause(gap())
+                if self.left <= 0:
+                    break
 
     def run(self, *argv: str | Path, **options: Any) -> str:
         """Run a command to its end and return what it wrote."""
@@ -123,6 +137,7 @@ PIPES: dict[str, Any] = {
     "stderr": subprocess.STDOUT,
     "text": True,
 }
+QUIET: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
 
 
 def _finish(process: Popen, name: str | Path, seconds: float) -> str:
