@@ -74,7 +74,7 @@ def _lognormal(rng: Random, gap: float) -> Iterator[float]:
 
 def _drift(rng: Random, gap: float) -> Iterator[float]:
     """Slower and faster stretches: neighbouring gaps resemble each other."""
-    memory, sigma, level = rng.uniform(0.6, 0.97), rng.uniform(0.1, 0.4), 0.0
+    memory, sigma, level = rng.uniform(0.6, 0.95), rng.uniform(0.1, 0.25), 0.0
     while True:
         level = memory * level + rng.gauss(0, sigma)
         yield gap * math.exp(level)

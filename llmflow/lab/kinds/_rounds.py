@@ -14,7 +14,9 @@ from llmflow.lab.kinds._draw import LARGEST_WRITE, Budget, Flow, Range, Source, 
 from llmflow.lab.script import Exchange, Write
 
 SESSION_BYTES = 2_500_000
-_LONGEST_COOKIE = 3_000  # bytes; servers refuse heads above 8 kB
+HTTP = ("h2", "h1", "h3")
+BROWSER = ("chromium",)
+_LONGEST_HEADER = 3_000  # bytes; servers refuse heads above 8 kB
 _SHORTEST = 0.4  # seconds for which another round is worth it
 
 
@@ -31,7 +33,7 @@ class Round:
     count : tuple of float or None
         Writes of a reply, where their number ends it.
     request : tuple of float
-        Bytes of the request; of a GET, those of its cookie.
+        Bytes of the request; of a GET, those of a header (as of cookies).
     wait, think : tuple of float
         Seconds from the request to the reply, and from the reply to the next request.
     opening, closing : tuple of float or None
@@ -147,7 +149,6 @@ class _Settled:
         request = payload(rng, min(round(self.request()), budget.left // 4 + 1))
         budget.take(len(request))
         get = shape.method == "GET"
-        cookie = request[:_LONGEST_COOKIE].decode()
         main = Exchange(
             tuple(down),
             body=b"" if get else request,
@@ -155,7 +156,7 @@ class _Settled:
             think=think,
             method=shape.method,
             path=shape.path,
-            headers=(("cookie", cookie),) if get else (),
+            headers=(("x-state", request[:_LONGEST_HEADER].decode()),) if get else (),
             content_type=shape.content_type,
             head=wait * rng.random() if shape.head else None,
             abort=end * rng.uniform(0.3, 1) if rng.random() < shape.leave and end > 1 else None,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import Round, Rounds, Side
+from llmflow.lab.kinds._rounds import BROWSER, HTTP, Round, Rounds, Side
 from llmflow.lab.script import OTHER, Kind
 
-HTTP = ("h2", "h1", "h3")
 JSON = "application/json"
+MANY = (8, 400)  # rounds
 BODY = Flow((20, 60), (100, 8_000), ("bursts", "lognormal", "poisson"))
 
 
 def _kind(name: str, *shapes: Round, transports: tuple[str, ...] = HTTP) -> Kind:
-    return Kind(name, OTHER, "http-requests", transports, Rounds(*shapes))
+    return Kind(name, OTHER, "http-requests", transports, Rounds(*shapes, rounds=MANY), BROWSER)
 
 
 def _assets(size: Range, most: Range, every: Range = (0.01, 0.3)) -> Side:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from llmflow.lab.kinds._draw import Flow
-from llmflow.lab.kinds._rounds import Round, Rounds, Side
+from llmflow.lab.kinds._draw import Flow, Range
+from llmflow.lab.kinds._rounds import BROWSER, HTTP, Round, Rounds, Side
 from llmflow.lab.script import OTHER, Kind
 
-HTTP = ("h2", "h1", "h3")
 MEDIA = "video/mp4"
 ROWS = "application/x-ndjson"
 
 
-def _kind(name: str, *shapes: Round, transports: tuple[str, ...] = HTTP) -> Kind:
-    return Kind(name, OTHER, "http-stream", transports, Rounds(*shapes))
+def _kind(
+    name: str, *shapes: Round, transports: tuple[str, ...] = HTTP, rounds: Range = (1, 400)
+) -> Kind:
+    clients = BROWSER if transports == HTTP else ()
+    return Kind(name, OTHER, "http-stream", transports, Rounds(*shapes, rounds=rounds), clients)
 
 
 DOWNLOAD = Round(
@@ -196,7 +198,7 @@ PREVIEW = Round(
 
 KINDS = (
     _kind("paced-download", DOWNLOAD),
-    _kind("hls", SEGMENTS, PLAYLIST),
+    _kind("hls", SEGMENTS, PLAYLIST, rounds=(6, 60)),
     _kind("ll-hls", PARTS, PLAYLIST),
     _kind("dash", SEGMENTS),
     _kind("radio-trickle", RADIO_TRICKLE),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmflow.lab.kinds._draw import Flow
+from llmflow.lab.kinds._draw import Flow, Range
 from llmflow.lab.kinds._rounds import Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
@@ -11,8 +11,8 @@ CLEAR = ("tcp", "tls")
 BEAT = Flow((0.03, 1), (2, 60), ("clock",), ("fixed",), chance=0.6)
 
 
-def _kind(name: str, transports: tuple[str, ...], *shapes: Round) -> Kind:
-    return Kind(name, OTHER, "messaging", transports, Rounds(*shapes))
+def _kind(name: str, transports: tuple[str, ...], *shapes: Round, rounds: Range = (1, 400)) -> Kind:
+    return Kind(name, OTHER, "messaging", transports, Rounds(*shapes, rounds=rounds))
 
 
 TELEMETRY = Round(
@@ -170,7 +170,7 @@ KINDS = (
     _kind("cache-subscribe", CLEAR, SUBSCRIBED),
     _kind("cache-monitor", CLEAR, MONITORED),
     _kind("database-cursor", CLEAR, CURSOR),
-    _kind("database-pages", CLEAR, CURSOR_PAGES),
+    _kind("database-pages", CLEAR, CURSOR_PAGES, rounds=(20, 400)),
     _kind("database-listen", CLEAR, LISTEN),
     _kind("database-replica", CLEAR, REPLICA),
     _kind("syslog", SECRET, SYSLOG),
@@ -179,7 +179,7 @@ KINDS = (
     _kind("sip", SECRET, SIGNALLING),
     _kind("xmpp", SECRET, STANZAS),
     _kind("message-queue", SECRET, QUEUE),
-    _kind("log-broker", CLEAR, POLLED_LOG),
+    _kind("log-broker", CLEAR, POLLED_LOG, rounds=(20, 400)),
     _kind("machine-job", CLEAR, PRINTER),
     _kind("positions", CLEAR, POSITIONS),
 )

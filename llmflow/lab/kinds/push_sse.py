@@ -6,10 +6,9 @@ One GET, then news for as long as the page is open; some of them end and are ask
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import Round, Rounds, Side
+from llmflow.lab.kinds._rounds import BROWSER, HTTP, Round, Rounds, Side
 from llmflow.lab.script import OTHER, Kind
 
-HTTP = ("h2", "h1", "h3")
 KEEP_ALIVE = Flow((0.03, 1), (2, 40), ("clock",), ("fixed",), chance=0.5)
 REPORT = Flow((1, 2), (2, 400))
 TELEMETRY = Side(
@@ -42,7 +41,7 @@ def _push(
         head=True,
         leave=0.1,
     )
-    return Kind(f"sse-{name}", OTHER, "push-sse", HTTP, Rounds(shape))
+    return Kind(f"sse-{name}", OTHER, "push-sse", HTTP, Rounds(shape), BROWSER)
 
 
 def _started(
@@ -65,7 +64,7 @@ def _started(
         sides=(TELEMETRY,),
         path=f"/{name}",
     )
-    return Kind(f"sse-{name}", OTHER, "push-sse", HTTP, Rounds(shape))
+    return Kind(f"sse-{name}", OTHER, "push-sse", HTTP, Rounds(shape), BROWSER)
 
 
 KINDS = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmflow.lab.kinds._draw import Flow
+from llmflow.lab.kinds._draw import Flow, Range
 from llmflow.lab.kinds._rounds import Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
@@ -10,8 +10,8 @@ SECRET = ("tls", "tcp")
 CLEAR = ("tcp", "tls")
 
 
-def _kind(name: str, transports: tuple[str, ...], *shapes: Round) -> Kind:
-    return Kind(name, OTHER, "remote", transports, Rounds(*shapes))
+def _kind(name: str, transports: tuple[str, ...], *shapes: Round, rounds: Range = (1, 400)) -> Kind:
+    return Kind(name, OTHER, "remote", transports, Rounds(*shapes, rounds=rounds))
 
 
 KEYS = Flow((2, 9), (36, 60), ("lognormal", "on-off", "bursts"), ("fixed", "few"), echo=(36, 90))
@@ -167,6 +167,6 @@ KINDS = (
     _kind("database-dump", CLEAR, DUMP),
     _kind("provisioning", SECRET, PUPPET),
     _kind("debugger", CLEAR, DEBUGGER),
-    _kind("language-server", CLEAR, COMPLETION),
+    _kind("language-server", CLEAR, COMPLETION, rounds=(4, 400)),
     _kind("serial-console", CLEAR, SERIAL),
 )

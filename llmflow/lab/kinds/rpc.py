@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from llmflow.lab.kinds._draw import Flow
+from llmflow.lab.kinds._draw import Flow, Range
 from llmflow.lab.kinds._rounds import Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
 GRPC = ("grpc",)
 
 
-def _rpc(name: str, *shapes: Round) -> Kind:
-    return Kind(f"grpc-{name}", OTHER, "rpc", GRPC, Rounds(*shapes))
+def _rpc(name: str, *shapes: Round, rounds: Range = (1, 400)) -> Kind:
+    return Kind(f"grpc-{name}", OTHER, "rpc", GRPC, Rounds(*shapes, rounds=rounds))
 
 
 # Pods and keys change in waves: a deployment, a lease that is renewed, then nothing.
@@ -104,7 +104,7 @@ KINDS = (
     _rpc("watch-leases", WATCH_LEASES),
     _rpc("telemetry", EXPORT),
     _rpc("pull", PULL),
-    _rpc("reflection", REFLECTION),
+    _rpc("reflection", REFLECTION, rounds=(8, 100)),
     _rpc("chatter", CHATTER),
     _rpc("operation", OPERATION),
     _rpc("scan", SCAN),

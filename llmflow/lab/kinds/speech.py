@@ -6,12 +6,13 @@ They may run on large models, but what streams is no chat reply; by policy they 
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import Round, Rounds
+from llmflow.lab.kinds._rounds import BROWSER, HTTP, Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
 
-def _kind(name: str, transports: tuple[str, ...], *shapes: Round) -> Kind:
-    return Kind(name, OTHER, "speech", transports, Rounds(*shapes))
+def _kind(name: str, transports: tuple[str, ...], *shapes: Round, rounds: Range = (1, 400)) -> Kind:
+    clients = BROWSER if set(HTTP) <= set(transports) else ()
+    return Kind(name, OTHER, "speech", transports, Rounds(*shapes, rounds=rounds), clients)
 
 
 def _sound(frames: Range, size: Range) -> Flow:
@@ -84,7 +85,7 @@ TRANSLATION = Round(
 # As it is typed, the whole of it is translated anew.
 TRANSLATION_TYPED = Round(
     reply=Flow((4, 40), (60, 900), ("lognormal", "bursts", "clock"), ("varied", "growing")),
-    count=(1, 12),
+    count=(2, 15),
     request=(80, 4_000),
     wait=(0.05, 1),
     think=(0.15, 3),
@@ -119,7 +120,6 @@ SUBTITLES = Round(
     path="/subtitles",
 )
 
-HTTP = ("h2", "h1", "h3")
 # No h1 where the reply comes while the request still goes up: hardly any client can do that.
 KINDS = (
     _kind("speech-to-text", ("ws", "grpc", "h2", "h3"), DICTATION),
@@ -128,7 +128,7 @@ KINDS = (
     _kind("text-to-speech-events", HTTP, SPOKEN_AS_EVENTS),
     _kind("text-to-speech-live", ("ws", "grpc"), SPOKEN_LIVE),
     _kind("translation", (*HTTP, "ws", "grpc"), TRANSLATION),
-    _kind("translation-typed", HTTP, TRANSLATION_TYPED),
+    _kind("translation-typed", HTTP, TRANSLATION_TYPED, rounds=(5, 400)),
     _kind("interpreter", ("ws", "grpc"), INTERPRETER),
     _kind("voice-assistant", ("ws", "grpc", "h2"), ASSISTANT),
     _kind("subtitles", HTTP, SUBTITLES),
