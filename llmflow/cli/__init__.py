@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": "Show one flow: its packets, turns, stalls, and what moved its score.",
     "features": "Write the features of captures, or list their definitions.",
     "inspect": "Show what is in captures, and what was not decoded.",
+    "lab": "Make labelled traffic with real servers, clients and stacks.",
     "synth": "Make small labelled captures for demo and tests (needs scapy).",
     "train": "Train a model on labelled captures.",
 }

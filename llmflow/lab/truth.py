@@ -1,0 +1,217 @@
+"""The truth about a run: what clients, servers and the kernel said, joined with captured flows.
+
+Three witnesses speak of a connection, independently of each other: the client that opened it, the
+server that answered (it knows the client's address and the number of the session), and the kernel
+of the client's namespace (which group of processes opened the socket). A connection gets a label
+where at least one of them knows it and none contradicts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmflow.capture.columns import PROTOCOLS
+from llmflow.capture.records import NANOSECOND
+from llmflow.errors import LabError
+from llmflow.flows.stream import FlowStream
+from llmflow.lab.script import LLM_STREAM
+from llmflow.report.arrow import addresses
+
+LATE = 0.005  # seconds by which 99 % of a session's writes may be late
+
+Record = dict[str, Any]
+End = tuple[str, int]  # address and port
+Key = tuple[str, End, End]  # protocol and both ends, in order: who is the client is told apart
+_SAID = "number", "kind", "label", "category", "transport", "front", "client", "path", "error"
+_ENDS = ("protocol", "client_ip", "client_port", "server_ip", "server_port")
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A connection of the capture: first and last time (unix seconds), packets, longest packet."""
+
+    start: float
+    end: float
+    packets: int
+    longest: int
+
+
+def read_records(paths: Iterable[Path]) -> Iterator[Record]:
+    """Records of JSON lines files.
+
+    Raises
+    ------
+    LabError
+        A line is no JSON object.
+    """
+    for path in paths:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    record = None
+                if not isinstance(record, dict):
+                    raise LabError(
+                        "is no JSON object", where=f"{path}:{number}", hint="run the scenario again"
+                    )
+                yield record
+
+
+def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
+    """Write JSON lines; how many."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, separators=(",", ":")) + "\n")
+            count += 1
+    return count
+
+
+def key_of(record: Record) -> Key:
+    """Whose record it is."""
+    client = record["client_ip"], record["client_port"]
+    server = record["server_ip"], record["server_port"]
+    low, high = sorted([client, server])
+    return record["protocol"], low, high
+
+
+def captured_flows(capture: Path) -> dict[Key, Captured]:
+    """The flows of a capture, slices and reused ports together."""
+    found: dict[Key, Captured] = {}
+    for batch in FlowStream([str(capture)]).batches():
+        f, p = batch.flows, batch.packets
+        if not len(f):
+            continue
+        last = f.first + f.packets - 1
+        longest = np.maximum.reduceat(p.ip_bytes, f.first)
+        a, b = (
+            zip(addresses(end.high, end.low).to_pylist(), end.port.tolist(), strict=True)
+            for end in (f.a, f.b)
+        )
+        for row, (one_end, other_end) in enumerate(zip(a, b, strict=True)):
+            protocol = PROTOCOLS.get(int(f.protocol[row]), str(f.protocol[row]))
+            low, high = sorted([one_end, other_end])
+            key = (protocol, low, high)
+            one = Captured(
+                float(p.time[f.first[row]] / NANOSECOND),
+                float(p.time[last[row]] / NANOSECOND),
+                int(f.packets[row]),
+                int(longest[row]),
+            )
+            before = found.get(key)
+            found[key] = one if before is None else _together(before, one)
+    return found
+
+
+def _together(a: Captured, b: Captured) -> Captured:
+    return Captured(
+        min(a.start, b.start),
+        max(a.end, b.end),
+        a.packets + b.packets,
+        max(a.longest, b.longest),
+    )
+
+
+def join_flows(
+    captured: Mapping[Key, Captured],
+    connections: Iterable[Record],
+    kernel: Iterable[Record],
+    servers: Mapping[End, set[int]],
+    names: Mapping[int, tuple[str, str, str]],
+) -> tuple[list[Record], list[Record]]:
+    """Give captured flows their labels.
+
+    Parameters
+    ----------
+    captured : mapping
+        From :func:`captured_flows`.
+    connections : iterable of dict
+        What clients logged.
+    kernel : iterable of dict
+        New connections with the mark of the process group.
+    servers : mapping
+        Sessions that servers saw from a client's address and port.
+    names : mapping
+        Kind, label and category of each mark.
+
+    Returns
+    -------
+    flows : list of dict
+        One record for each captured flow that somebody knows, in order of time. ``witness`` names
+        who spoke; ``agree`` is false where they contradict each other, and the label is then
+        ``unknown``.
+    lost : list of dict
+        Connections that a client logged and the capture lacks.
+    """
+    marked, logged = _by_key(kernel), _by_key(connections)
+    flows = []
+    for key, seen in sorted(captured.items(), key=lambda item: (item[1].start, item[0])):
+        flow = _label(logged.get(key, []), marked.get(key, []), servers, names)
+        if flow:
+            span = {"start": seen.start, "end": seen.end, "packets": seen.packets}
+            flows.append({**flow, **span, "longest": seen.longest})
+    lost = [record for key, some in logged.items() if key not in captured for record in some]
+    return flows, lost
+
+
+def _by_key(records: Iterable[Record]) -> dict[Key, list[Record]]:
+    found: dict[Key, list[Record]] = defaultdict(list)
+    for record in records:
+        found[key_of(record)].append(record)
+    return found
+
+
+def _label(
+    logged: list[Record],
+    marked: list[Record],
+    servers: Mapping[End, set[int]],
+    names: Mapping[int, tuple[str, str, str]],
+) -> Record | None:
+    marked = [record for record in marked if record["mark"] in names]
+    if not logged and not marked:
+        return None
+    first = (logged or marked)[0]
+    flow = {name: first[name] for name in _ENDS}
+    known = {names[record["mark"]] for record in marked}
+    if logged:
+        flow |= {name: first.get(name) for name in _SAID}
+        # Of two connections that shared their ports one after the other, a stream counts.
+        if any(record["label"] == LLM_STREAM for record in logged):
+            flow["label"] = LLM_STREAM
+    else:
+        flow |= dict(zip(("kind", "label", "category"), min(known), strict=True))
+    numbers = {record["number"] for record in logged}
+    served = servers.get((flow["client_ip"], flow["client_port"]), set())
+    kinds = {record["kind"] for record in logged} | {kind for kind, _, _ in known}
+    agree = len(kinds) == 1 and (not served or not numbers or bool(served & numbers))
+    if not agree:
+        flow["label"] = "unknown"
+    spoke = {"client": logged, "kernel": marked, "server": logged and served}
+    return {**flow, "witness": [name for name, said in spoke.items() if said], "agree": agree}
+
+
+def join_exchanges(exchanges: Iterable[Record], served: Iterable[Record]) -> Iterator[Record]:
+    """Put what servers wrote beside what clients asked for and saw; with the lateness of writes."""
+    written = {(record["number"], record["exchange"]): record for record in served}
+    for record in exchanges:
+        server = written.get((record["number"], record["exchange"]), {})
+        joined = record | {name: server.get(name, []) for name in ("due", "sent", "size")}
+        yield joined | {"late": p99(delays(joined))}
+
+
+def delays(request: Record) -> list[float]:
+    """How late each write was, seconds; the last ones may never have been sent."""
+    return [sent - due for due, sent in zip(request["due"], request["sent"], strict=False)]
+
+
+def p99(values: list[float]) -> float | None:
+    """What 99 % of some values do not exceed."""
+    return float(np.quantile(values, 0.99)) if values else None
