@@ -146,7 +146,7 @@ def _finish(
     for record in truth.read_records(sorted(work.glob("*.client.jsonl"))):
         (exchanges if "exchange" in record else logged).append(record)
     visits = list(truth.read_records(sorted(work.glob("*.visits.jsonl"))))
-    logged += [record for record in visits if "client_port" in record]
+    logged += [record for record in visits if record["client_port"] is not None]
     served = list(truth.read_records(sorted(work.glob("*.server.jsonl"))))
     seen: dict[truth.End, set[int]] = defaultdict(set)
     for record in served:

@@ -1,0 +1,123 @@
+"""Scenarios: what is refused, and that plans follow from name and seed alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmflow.errors import LabError
+from llmflow.lab.kinds import kinds
+from llmflow.lab.scenario import FRONTS, PROGRAM, plan, read_scenario, shipped
+
+GOOD = """
+paths = ["fibre", "far"]
+concurrency = 3
+
+[path.far]
+like = "lte"
+down = { loss = 0.02 }
+
+[[sessions]]
+kinds = ["openai-*", "shell"]
+each = 2
+seconds = [3, 9]
+"""
+
+
+def scenario(folder: Path, text: str):
+    file = folder / "mine.toml"
+    file.write_text(text)
+    return read_scenario(file)
+
+
+def test_every_shipped_scenario_can_be_planned():
+    for name in shipped():
+        sessions = plan(read_scenario(name), seed=1)
+        assert sessions, name
+        assert len({one.number for one in sessions}) == len(sessions)
+
+
+def test_sessions_of_each_kind_on_each_path(tmp_path):
+    sessions = plan(scenario(tmp_path, GOOD), seed=1)
+    names = [name for name in kinds() if name.startswith("openai-") or name == "shell"]
+    for name in names:
+        for path in ("fibre", "far"):
+            assert sum(one.kind == name and one.path == path for one in sessions) == 2
+
+
+def test_sessions_go_over_stacks_that_their_kind_knows(tmp_path):
+    for one in plan(scenario(tmp_path, GOOD), seed=3):
+        if one.front != PROGRAM:
+            assert one.transport in kinds()[one.kind].transports
+            assert one.front in FRONTS[one.transport]
+
+
+def test_no_more_sessions_at_a_time_than_allowed(tmp_path):
+    sessions = plan(scenario(tmp_path, GOOD), seed=1)
+    begins_and_ends = [(one.start, 1) for one in sessions]
+    begins_and_ends += [(one.start + one.seconds, -1) for one in sessions]
+    open_ones = most = 0
+    for _, step in sorted(begins_and_ends):
+        open_ones += step
+        most = max(most, open_ones)
+    assert most == 3
+
+
+def test_pieces_are_the_whole_once(tmp_path):
+    read = scenario(tmp_path, GOOD)
+    whole = {(one.number, one.seed) for one in plan(read, seed=5)}
+    pieces = [
+        (one.number, one.seed) for k in (1, 2, 3) for one in plan(read, seed=5, piece=(k, 3))
+    ]
+    assert len(pieces) == len(whole)
+    assert set(pieces) == whole
+
+
+def test_the_seed_decides(tmp_path):
+    read = scenario(tmp_path, GOOD)
+    assert plan(read, seed=1) == plan(read, seed=1)
+    assert plan(read, seed=1) != plan(read, seed=2)
+
+
+def test_arrivals_spread_over_their_time(tmp_path):
+    text = GOOD.replace("concurrency = 3", "arrivals = 1000")
+    starts = [one.start for one in plan(scenario(tmp_path, text), seed=1)]
+    assert starts == sorted(starts)
+    assert starts[-1] > 500
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("each = 2", "", "needs a number"),
+        ("each = 2", "each = 2\ncount = 3", "needs a number"),
+        ("each = 2", "each = 0", "needs a number"),
+        ("[3, 9]", "[9, 3]", "two times"),
+        ("[3, 9]", "[3]", "two times"),
+        ('["openai-*", "shell"]', '["nothing-like-it"]', "no kind is called"),
+        ('["openai-*", "shell"]', '"shell"', "no list of names"),
+        ("concurrency = 3", "concurrency = 0", "concurrency"),
+        ("concurrency = 3", "speed = 3", "unknown key speed"),
+        ('paths = ["fibre", "far"]', 'paths = ["moon"]', "moon"),
+        ('paths = ["fibre", "far"]', "paths = []", "paths"),
+        ("each = 2", 'each = 2\npaths = ["lte"]', "lacks: lte"),
+        ("each = 2", 'each = 2\ntransports = ["pigeon"]', "pigeon"),
+        ("loss = 0.02", "loss = 2.0", "loss"),
+        ("[[sessions]]", "[[sessions", "no TOML"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, old, new, said):
+    with pytest.raises(LabError, match=said):
+        scenario(tmp_path, GOOD.replace(old, new))
+
+
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(LabError, match="smoke"):
+        read_scenario("no-such-thing")
+
+
+def test_a_block_that_leaves_no_transport_is_refused(tmp_path):
+    text = GOOD.replace("each = 2", 'each = 2\ntransports = ["udp"]')
+    with pytest.raises(LabError, match="no such transport"):
+        plan(scenario(tmp_path, text), seed=1)
