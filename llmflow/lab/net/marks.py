@@ -51,6 +51,11 @@ class Mark(TypedDict):
     time: float
 
 
+def rules(groups: Iterable[int]) -> str:
+    """Rules for nftables that mark connections with the group that opens them."""
+    return RULES.format(marks=", ".join(f"{group} : {group}" for group in groups))
+
+
 def parse(lines: Iterable[str]) -> Iterator[Mark]:
     """Read what ``conntrack -E -e NEW -o timestamp,extended`` says; other lines are passed over."""
     for line in lines:
@@ -94,10 +99,9 @@ class Marks:
         self._watchers: list[tuple[subprocess.Popen[bytes], IO[bytes]]] = []
 
     def __enter__(self) -> Self:
-        rules = RULES.format(marks=", ".join(f"{group} : {group}" for group in self.groups))
         for host in self.hosts:
             host.run(["sysctl", "-qw", EVENTS])
-            host.run(["nft", "-f", "-"], stdin=rules)
+            host.run(["nft", "-f", "-"], stdin=rules(self.groups))
             log = TemporaryFile()
             watcher = host.popen(
                 ["conntrack", "-E", "-e", "NEW", "-o", "timestamp,extended", "-b", str(BUFFER)],

@@ -11,15 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 from llmflow.errors import LabError
 from llmflow.lab.net.processes import run
 
 NAMESPACES, FILES = Path("/run/netns"), Path("/etc/netns")
 PATIENCE = 5.0  # seconds until killed processes must be gone
-
-File = int | IO[bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +56,9 @@ class Host:
         gid: int | None = None,
         priority: int = 0,
         env: Mapping[str, str] | None = None,
-        cwd: Path | None = None,
-        stdin: File = subprocess.DEVNULL,
-        stdout: File = None,
-        stderr: File = None,
-    ) -> subprocess.Popen[bytes]:
-        """Start a program here, in a session of its own: Ctrl-C reaches the lab alone.
+        **options: Any,  # noqa: ANN401 - those of Popen
+    ) -> subprocess.Popen[Any]:
+        """Start a program here.
 
         Parameters
         ----------
@@ -75,17 +70,14 @@ class Host:
             1 to 99: ``SCHED_FIFO`` of this priority; 0: usual scheduling.
         env : mapping, optional
             Variables on top of those of this process.
-        cwd, stdin, stdout, stderr : optional
-            As for :class:`subprocess.Popen`; standard input is empty by default.
+        **options
+            Of :class:`subprocess.Popen`. If nothing else is said, standard input is empty, and
+            the program gets a session of its own, so that Ctrl-C reaches the lab alone.
         """
         return subprocess.Popen(
             self.command(argv, gid=gid, priority=priority),
             env={**os.environ, **(env or {})},
-            cwd=cwd,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            start_new_session=True,
+            **{"stdin": subprocess.DEVNULL, "start_new_session": True, **options},
         )
 
     def run(

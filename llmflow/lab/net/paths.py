@@ -157,13 +157,15 @@ def access_path(name: str, table: Mapping[str, Any] | None = None) -> AccessPath
             )
         return PATHS[name]
     where = f"path {name}"
+    if not isinstance(table, Mapping):
+        raise LabError("this is no table", where=where, hint="use like, congestion, up and down")
     unknown = set(table) - {"like", "congestion", "up", "down"}
     if unknown:
         raise LabError(
             f"unknown key {min(unknown)}", where=where, hint="use like, congestion, up and down"
         )
     start = (
-        access_path(table["like"])
+        access_path(str(table["like"]))
         if "like" in table
         else AccessPath(name, Direction(), Direction())
     )
