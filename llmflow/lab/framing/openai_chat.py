@@ -40,8 +40,6 @@ class Dialect:
         nowhere (``none``).
     comment : str
         A comment that keeps the connection alive; empty: none.
-    reasoning : str
-        Member that carries visible reasoning; empty: none.
     """
 
     model: str
@@ -52,7 +50,6 @@ class Dialect:
     role_event: bool = True
     usage: str = "none"
     comment: str = ""
-    reasoning: str = ""
 
 
 OPENAI = Dialect(
@@ -63,15 +60,24 @@ OPENAI = Dialect(
 
 
 class ChatCompletions:
-    """One streamed chat completion; with ``tool``, its arguments of a tool call instead of text."""
+    """One streamed chat completion.
+
+    Parameters
+    ----------
+    tool : str
+        It is a call of this tool, told in pieces of its arguments; empty: text.
+    thinks : int
+        So many tokens in front of the answer are visible reasoning.
+    """
 
     content_type = "text/event-stream; charset=utf-8"
 
-    def __init__(self, rng: Random, dialect: Dialect = OPENAI, *, tool: str = "") -> None:
-        self._rng, self._dialect, self._tool = rng, dialect, tool
+    def __init__(
+        self, rng: Random, dialect: Dialect = OPENAI, *, tool: str = "", thinks: int = 0
+    ) -> None:
+        self._rng, self._dialect, self._tool, self._thinks = rng, dialect, tool, thinks
         self._id = dialect.id_prefix + identifier(rng, dialect.id_length)
         self._tokens = 0
-        self.thinking = False  # whether tokens are visible reasoning at the moment
 
     def _event(
         self, delta: dict[str, object], padding: int, finish: str | None = None, **more: object
@@ -108,15 +114,17 @@ class ChatCompletions:
         return [self._event({"role": "assistant", "content": "", "refusal": None}, ROLE_PADDED)]
 
     def piece(self, tokens: Sequence[str]) -> bytes:
-        self._tokens += len(tokens)
-        return b"".join(self._event(self._delta(token), PADDED - len(token)) for token in tokens)
+        events = []
+        for token in tokens:
+            events.append(self._event(self._delta(token), PADDED - len(token)))
+            self._tokens += 1
+        return b"".join(events)
 
     def _delta(self, token: str) -> dict[str, object]:
         if self._tool:
             return self._call({"function": {"arguments": token}})
-        name = self._dialect.reasoning
-        if name and self.thinking:
-            return {"content": None, name: token}
+        if self._tokens < self._thinks:
+            return {"content": None, "reasoning_content": token}
         return {"content": token}
 
     def end(self) -> list[bytes]:

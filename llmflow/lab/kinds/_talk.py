@@ -40,6 +40,8 @@ class Service:
         The server keeps the conversation: a request holds the new message only.
     beside : callable, optional
         ``beside(rng, seconds)``: what a page does beside a reply of so many seconds.
+    page : callable, optional
+        ``page(rng)``: what is loaded before the first prompt.
     """
 
     pace: Pace
@@ -52,6 +54,7 @@ class Service:
     split: float = 0.0
     keeps_history: bool = False
     beside: Callable[[Random, float], Sequence[Exchange]] = lambda _rng, _seconds: ()
+    page: Callable[[Random], Sequence[Exchange]] = lambda _rng: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +120,7 @@ def converse(meet: Callable[[Random], Service], work: Work = CHAT) -> Build:
     def build(rng: Random, seconds: float) -> tuple[Exchange, ...]:
         service, style = meet(rng), text.style(rng)
         asked = text.text(rng, work.context(rng) + work.prompt(rng), style)
-        messages, made = [Message("user", asked)], list[Exchange]()
+        messages, made = [Message("user", asked)], list(service.page(rng))
         now, think = 0.0, 0.0
         for _ in range(work.turns(rng)):
             body = service.ask(messages[-1:] if service.keeps_history else messages)

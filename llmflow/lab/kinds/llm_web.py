@@ -1,0 +1,135 @@
+"""The web pages of ChatGPT, Claude and Gemini: token streams among telemetry and files.
+
+Sizes, gaps and transports as in the development captures (November and December 2025): ChatGPT
+over TCP, Claude and Gemini over QUIC in home networks and over TCP on a campus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+from llmflow.lab import cadence
+from llmflow.lab.cadence import Pace, chance, personal
+from llmflow.lab.framing import Compressed, Framing, Message, dumps
+from llmflow.lab.framing.anthropic import Messages
+from llmflow.lab.framing.chatgpt_web import DeltaEncoding, ask
+from llmflow.lab.framing.gemini_web import CumulativeBlobs
+from llmflow.lab.kinds import _headers, _page
+from llmflow.lab.kinds._talk import Service, Work, converse
+from llmflow.lab.script import LLM_STREAM, Exchange, Kind
+from llmflow.lab.text import identifier
+
+# Five of seven captures flush every 202 to 214 ms, two in a fast mode at 16 and 27 ms.
+CHATGPT = Pace(first=1.2, first_sigma=0.8, gap=0.016, sigma=0.6, clock=0.205, jitter=0.06)
+CHATGPT_FAST = Pace(first=1.0, first_sigma=0.6, gap=0.021, sigma=0.8)
+# Gaps 13 / 58 / 141 ms (p10, p50, p90).
+CLAUDE = Pace(first=2.9, first_sigma=0.8, gap=0.058, sigma=0.85, tokens=3.0)
+# Gaps 29 / 115 / 194 ms over TCP, 30 / 126 / 200 ms over QUIC.
+GEMINI = Pace(first=1.6, first_sigma=0.7, gap=0.11, sigma=0.6, tokens=11.0)
+
+PAGES = Work(reply=lambda rng: round(cadence.lognormal(rng, 480, 0.9)))
+
+
+def _beside(
+    headers: _headers.Headers, telemetry: str, size: float, posts: int, images: float
+) -> Callable[[Random, float], Sequence[Exchange]]:
+    """Uploads of about ``size`` bytes a reply, and now and then an image."""
+
+    def beside(rng: Random, seconds: float) -> list[Exchange]:
+        count = rng.randint(1, posts)
+        made = _page.telemetry(
+            rng, headers, telemetry, cadence.lognormal(rng, size, 0.4), count, seconds
+        )
+        if chance(rng, images):
+            image = cadence.lognormal(rng, 250_000, 0.8)
+            moment = rng.uniform(0, seconds)
+            made.append(_page.load(rng, headers, "/files", image, "image/webp", moment))
+        return made
+
+    return beside
+
+
+def _page_of(
+    headers: _headers.Headers, share: float, most: int
+) -> Callable[[Random], Sequence[Exchange]]:
+    """The page itself, in some sessions: the others began earlier."""
+    return lambda rng: (
+        _page.assets(rng, headers, rng.randint(2, most)) if chance(rng, share) else ()
+    )
+
+
+def chatgpt(rng: Random) -> Service:
+    """Uploads of 61 / 118 / 164 kB a reply; a heartbeat every 15 s while the model thinks."""
+    headers = _headers.browser(rng, "https://chatgpt.com", 2400, 1800, "text/event-stream")
+    return Service(
+        personal(rng, CHATGPT if chance(rng, 5 / 7) else CHATGPT_FAST, 1.3),
+        lambda _tool: DeltaEncoding(rng),
+        lambda messages: ask(messages[-1].text, rng),
+        "/backend-api/f/conversation",
+        headers,
+        reasoning=0.25,
+        period=15.0,
+        beside=_beside(headers, "/ces/v1/t", 118_000, 6, 0.15),
+        page=_page_of(headers, 0.3, 12),
+    )
+
+
+def claude(rng: Random) -> Service:
+    """One small event at a time, compressed; little else on the connection."""
+    headers = _headers.browser(rng, "https://claude.ai", 1600, 0, "text/event-stream")
+    path = f"/api/organizations/{identifier(rng, 36)}/chat_conversations/{identifier(rng, 36)}"
+    packed = chance(rng, 0.8)
+
+    def reply(_tool: str) -> Framing:
+        framing = Messages(rng)
+        return Compressed(framing) if packed else framing
+
+    return Service(
+        personal(rng, CLAUDE, 1.3),
+        reply,
+        lambda messages: _ask(messages[-1], rng),
+        f"{path}/completion",
+        headers,
+        reasoning=0.15,
+        beside=_beside(headers, "/v1/b", 12_000, 3, 0.05),
+        page=_page_of(headers, 0.2, 8),
+    )
+
+
+def gemini(rng: Random) -> Service:
+    """Each update repeats the answer so far, mostly compressed."""
+    headers = _headers.browser(rng, "https://gemini.google.com", 2100)
+    packed = chance(rng, 0.85)
+
+    def reply(_tool: str) -> Framing:
+        framing = CumulativeBlobs(rng)
+        return Compressed(framing) if packed else framing
+
+    return Service(
+        personal(rng, GEMINI, 1.3),
+        reply,
+        lambda messages: _ask(messages[-1], rng),
+        "/_/BardChatUi/data/assistant.lamda.BardFrontendService/StreamGenerate?rt=c",
+        headers,
+        reasoning=0.2,
+        beside=_beside(headers, "/_/BardChatUi/data/batchexecute", 9_000, 4, 0.1),
+        page=_page_of(headers, 0.2, 10),
+    )
+
+
+def _ask(message: Message, rng: Random) -> bytes:
+    """What a page sends with a prompt: the text, and state of about 1 to 3 kB."""
+    state = identifier(rng, rng.randint(800, 2800))
+    return dumps({"prompt": message.text, "timezone": "Europe/Berlin", "state": state}).encode()
+
+
+def _kind(name: str, transports: tuple[str, ...], meet: Callable[[Random], Service]) -> Kind:
+    return Kind(name, LLM_STREAM, name, transports, converse(meet, PAGES), ("chromium",))
+
+
+KINDS = (
+    _kind("chatgpt-web", ("h2",), chatgpt),
+    _kind("claude-web", ("h3", "h2"), claude),
+    _kind("gemini-web", ("h3", "h2"), gemini),
+)
