@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import json
 import os
@@ -31,7 +31,7 @@ def certificates(folder: Path) -> tuple[Path, Path]:
     """A certificate that is its own authority, and its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     names = [x509.DNSName(NAME), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     certificate = (
         x509.CertificateBuilder()
@@ -39,8 +39,8 @@ def certificates(folder: Path) -> tuple[Path, Path]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(7)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=2))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
@@ -81,18 +81,17 @@ def server(folder: Path, software: str, **more: Any) -> Iterator[dict[str, Any]]
     }
     (folder / "server.json").write_text(json.dumps(config))
     argv = [sys.executable, "-m", "llmflow.lab.servers", str(folder / "server.json")]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+    with (folder / "stderr").open("wb") as log, subprocess.Popen(argv, stderr=log) as process:
         try:
             deadline = time.monotonic() + 20
             while not (folder / "ready").exists():
-                if process.poll() is not None or time.monotonic() > deadline:
-                    process.kill()
-                    raise AssertionError(process.communicate()[1])
+                running = process.poll() is None and time.monotonic() < deadline
+                assert running, (folder / "stderr").read_text()
                 time.sleep(0.02)
             yield {"address": "127.0.0.1", "name": NAME, **ports}
         finally:
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0, process.communicate()[1]
+            assert process.wait(20) == 0, (folder / "stderr").read_text()
 
 
 def play(folder: Path, sessions: list[Session], **more: Any) -> dict[str, list[dict[str, Any]]]:

@@ -20,6 +20,7 @@ Client = Callable[[Desk, Sequence[Exchange]], Awaitable[None]]
 # Module and function of each client software; asyncio's depends on the transport.
 CLIENTS = {
     "httpx": ("http", "httpx"),
+    "aioquic": ("h3", "aioquic"),
     "websockets": ("messages", "websockets"),
     "grpcio": ("messages", "grpcio"),
     "asyncio": ("raw", "stream"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -58,6 +59,7 @@ async def nginx(config: ServerConfig, book: Book) -> AsyncIterator[None]:
     (folder / "nginx.conf").write_text(
         _NGINX.format(
             folder=folder,
+            user="user root;" if os.geteuid() == 0 else "",
             listen=listen,
             certificate=config.certificate,
             key=config.key,
@@ -91,9 +93,11 @@ async def caddy(config: ServerConfig, book: Book) -> AsyncIterator[None]:
         yield
 
 
-# One worker: a second would share the ports, and sessions are too few to be dealt out evenly.
+# One worker: a second would share the ports, and sessions are too few to be dealt out evenly. It is
+# root's where root starts it, as the socket may lie in a folder that others cannot enter.
 _NGINX = """\
 daemon off;
+{user}
 worker_processes 1;
 pid {folder}/nginx.pid;
 events {{ worker_connections 4096; }}
@@ -133,7 +137,6 @@ _CADDY = """\
 {{
   admin off
   auto_https off
-  persist_config off
   skip_install_trust
   log {{
     output file {folder}/caddy.log
@@ -168,13 +171,12 @@ async def _behind(
     path.unlink(missing_ok=True)
     inner = socket.socket(socket.AF_UNIX)
     inner.bind(str(path))
-    path.chmod(0o666)  # workers of nginx are another user
-    path.parent.chmod(0o711)
     async with _uvicorn(book, [inner]):
         try:
-            program = await asyncio.create_subprocess_exec(
-                *argv, stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL, env=env
-            )
+            with (folder / "stderr.log").open("wb") as log:
+                program = await asyncio.create_subprocess_exec(
+                    *argv, stdin=asyncio.subprocess.DEVNULL, stderr=log, env=env
+                )
         except FileNotFoundError:
             raise LabError("is not installed", where=argv[0], hint="install it") from None
         ended = program.wait()
