@@ -61,6 +61,8 @@ class ClientConfig:
         Base64 SHA-256 of public keys of certificates that Chromium accepts.
     chromium : str, optional
         The browser's program.
+    ready : str, optional
+        File that appears when all is loaded and the sessions only wait for their time.
     """
 
     plan: str
@@ -76,6 +78,7 @@ class ClientConfig:
     tls12: list[str] = field(default_factory=list)
     spki: list[str] = field(default_factory=list)
     chromium: str = "chromium"
+    ready: str = ""
 
     @classmethod
     def from_json(cls, path: Path) -> ClientConfig:
