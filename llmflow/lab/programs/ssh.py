@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmflow.lab.programs import ClientPlace, Program, ServerPlace
 from llmflow.lab.programs._place import MORTAL, Popen
+from llmflow.lab.programs._talker import talker
 from llmflow.lab.script import OTHER
 
 if TYPE_CHECKING:
     import pexpect
 
 PORT = 22
-# Writes lines to a file or the terminal: argv is file or -, seed, mean gap, longest line.
-TALKER = """
-import random, sys, time
-out = sys.stdout if sys.argv[1] == "-" else open(sys.argv[1], "a")
-draw = random.Random(sys.argv[2])
-while True:
-    print("".join(draw.choices("abcdefghij klmno", k=draw.randint(1, int(sys.argv[4])))), file=out)
-    out.flush()
-    time.sleep(draw.expovariate(1 / float(sys.argv[3])))
-"""
 COMMANDS = (
     "ls -l /usr/bin | head -%d",
     "ps aux | head -%d",
@@ -38,7 +29,6 @@ def serve(place: ServerPlace) -> list[Popen]:
     """OpenSSH with keys of its own, and no other configuration of this machine."""
     for name in ("host", "user"):
         place.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place.scratch / name)
-    (place.scratch / "talker.py").write_text(TALKER)
     settings = [
         f"Port {PORT}",
         *(f"ListenAddress {address}" for address in place.addresses),
@@ -124,8 +114,7 @@ def _edits(place: ClientPlace, terminal: pexpect.spawn[str]) -> None:
 
 def _talker(place: ClientPlace, target: str) -> str:
     gap, longest = place.rng.choice((0.02, 0.05, 0.1, 0.3, 0.8)), place.rng.choice((20, 80, 200))
-    seed = place.rng.randrange(10**6)
-    return f"{sys.executable} {place.shared / 'talker.py'} {target} {seed} {gap} {longest}"
+    return shlex.join(talker(place.rng, gap, longest, target))
 
 
 def _type(place: ClientPlace, terminal: pexpect.spawn[str], text: str, rate: float) -> None:
