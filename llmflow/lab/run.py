@@ -19,7 +19,7 @@ from typing import Any
 
 from llmflow.errors import LabError
 from llmflow.lab import truth
-from llmflow.lab.kinds import kinds
+from llmflow.lab.kinds import kinds, script
 from llmflow.lab.net.capture import Capture
 from llmflow.lab.net.marks import Marks
 from llmflow.lab.net.pki import make_certificates
@@ -162,7 +162,11 @@ def _finish(
     late: dict[int, list[float]] = defaultdict(list)
     for request in joined:
         session = by_number[request["number"]]
-        request |= {"kind": session.kind, "transport": session.transport}
+        request |= {
+            "kind": session.kind,
+            "transport": session.transport,
+            "content_type": script(session)[request["exchange"]].content_type,
+        }
         late[session.number] += truth.delays(request)
     rejected = sorted(
         number for number, some in late.items() if (truth.p99(some) or 0.0) > truth.LATE

@@ -119,7 +119,7 @@ def test_flows_of_a_capture_are_found_once_each():
 def test_a_line_that_is_no_object_is_named(tmp_path):
     file = tmp_path / "x.jsonl"
     file.write_text('{"a": 1}\n[2]\n')
-    with pytest.raises(LabError, match="x.jsonl:2"):
+    with pytest.raises(LabError, match=r"x\.jsonl:2"):
         list(read_records([file]))
 
 

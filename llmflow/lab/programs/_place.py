@@ -106,7 +106,7 @@ class ClientPlace:
     def popen(self, *argv: str | Path, **options: Any) -> Iterator[Popen]:
         """Run a process that is ended at the end of the block, if not before."""
         options = QUIET | options
-        with subprocess.Popen([*MORTAL, *map(str, argv)], **options) as process:  # noqa: S603
+        with subprocess.Popen([*MORTAL, *map(str, argv)], **options) as process:
             try:
                 yield process
             finally:
