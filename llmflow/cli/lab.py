@@ -85,14 +85,14 @@ def doctor() -> None:
 
     Exit code 3 says that something is missing.
     """
-    from llmflow.lab.net.doctor import examine
+    from llmflow.lab.net.doctor import checks
 
-    checks = examine()
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        line = f"{_MARKS[check.ok]:<3} {check.name:<{width}}  {check.detail}"
-        say(line if check.ok or not check.fix else f"{line} -> {check.fix}")
-    if any(check.ok is False for check in checks):
+    found = checks()
+    width = max(len(check.name) for check in found)
+    for check in found:
+        missing = f"needed for {check.needed_for}; {check.fix}".rstrip("; ")
+        say(f"{_MARKS[check.ok]:<3} {check.name:<{width}}  {check.detail if check.ok else missing}")
+    if any(check.required and not check.ok for check in found):
         click.get_current_context().exit(PARTIAL)
 
 

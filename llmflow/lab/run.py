@@ -157,6 +157,7 @@ def _finish(
     flows, lost = truth.join_flows(
         captured, logged, truth.read_records([kernel] if kernel.exists() else []), seen, names
     )
+    played = {record["number"] for record in [*logged, *visits]}
     by_number = {one.number: one for one in sessions}
     joined = list(truth.join_exchanges(exchanges, served))
     late: dict[int, list[float]] = defaultdict(list)
@@ -179,6 +180,7 @@ def _finish(
     report = {
         **said,
         "sessions": len(sessions),
+        "unplayed": sorted(set(by_number) - played),
         "logged": len(logged),
         "lost": lost,
         "flows": len(flows),

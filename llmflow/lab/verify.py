@@ -69,6 +69,11 @@ def _counted(report: Record, flows: list[Record], requests: list[Record]) -> Ite
         not lost,
         f"{report['logged'] - len(lost)} of {report['logged']}",
     )
+    yield Check(
+        "every session was played",
+        not report["unplayed"],
+        f"{report['sessions'] - len(report['unplayed'])} of {report['sessions']}",
+    )
     told = [flow for flow in flows if {"client", "kernel"} <= set(flow["witness"])]
     apart = [flow for flow in flows if not flow["agree"]]
     yield Check(
@@ -130,7 +135,7 @@ def _decrypted(folder: Path, capture: Path, requests: list[Record]) -> Check:
     said: set[Key] = {
         key_of({"protocol": "tcp", **request})
         for request in requests
-        if request.get("content_type") == _EVENTS
+        if request["content_type"].startswith(_EVENTS)
         and request["transport"] in ("h1", "h2")
         and request["writes"]
     }

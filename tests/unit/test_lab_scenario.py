@@ -8,7 +8,7 @@ import pytest
 
 from llmflow.errors import LabError
 from llmflow.lab.kinds import kinds
-from llmflow.lab.scenario import FRONTS, PROGRAM, plan, read_scenario, shipped
+from llmflow.lab.scenario import FRONTS, PROGRAM, Scenario, plan, read_scenario, shipped
 
 GOOD = """
 paths = ["fibre", "far"]
@@ -25,20 +25,20 @@ seconds = [3, 9]
 """
 
 
-def scenario(folder: Path, text: str):
+def scenario(folder: Path, text: str) -> Scenario:
     file = folder / "mine.toml"
     file.write_text(text)
     return read_scenario(file)
 
 
-def test_every_shipped_scenario_can_be_planned():
+def test_every_shipped_scenario_can_be_planned() -> None:
     for name in shipped():
         sessions = plan(read_scenario(name), seed=1)
         assert sessions, name
         assert len({one.number for one in sessions}) == len(sessions)
 
 
-def test_sessions_of_each_kind_on_each_path(tmp_path):
+def test_sessions_of_each_kind_on_each_path(tmp_path: Path) -> None:
     sessions = plan(scenario(tmp_path, GOOD), seed=1)
     names = [name for name in kinds() if name.startswith("openai-") or name == "shell"]
     for name in names:
@@ -46,14 +46,14 @@ def test_sessions_of_each_kind_on_each_path(tmp_path):
             assert sum(one.kind == name and one.path == path for one in sessions) == 2
 
 
-def test_sessions_go_over_stacks_that_their_kind_knows(tmp_path):
+def test_sessions_go_over_stacks_that_their_kind_knows(tmp_path: Path) -> None:
     for one in plan(scenario(tmp_path, GOOD), seed=3):
         if one.front != PROGRAM:
             assert one.transport in kinds()[one.kind].transports
             assert one.front in FRONTS[one.transport]
 
 
-def test_no_more_sessions_at_a_time_than_allowed(tmp_path):
+def test_no_more_sessions_at_a_time_than_allowed(tmp_path: Path) -> None:
     sessions = plan(scenario(tmp_path, GOOD), seed=1)
     begins_and_ends = [(one.start, 1) for one in sessions]
     begins_and_ends += [(one.start + one.seconds, -1) for one in sessions]
@@ -64,23 +64,21 @@ def test_no_more_sessions_at_a_time_than_allowed(tmp_path):
     assert most == 3
 
 
-def test_pieces_are_the_whole_once(tmp_path):
+def test_pieces_are_the_whole_once(tmp_path: Path) -> None:
     read = scenario(tmp_path, GOOD)
     whole = {(one.number, one.seed) for one in plan(read, seed=5)}
-    pieces = [
-        (one.number, one.seed) for k in (1, 2, 3) for one in plan(read, seed=5, piece=(k, 3))
-    ]
+    pieces = [(one.number, one.seed) for k in (1, 2, 3) for one in plan(read, seed=5, piece=(k, 3))]
     assert len(pieces) == len(whole)
     assert set(pieces) == whole
 
 
-def test_the_seed_decides(tmp_path):
+def test_the_seed_decides(tmp_path: Path) -> None:
     read = scenario(tmp_path, GOOD)
     assert plan(read, seed=1) == plan(read, seed=1)
     assert plan(read, seed=1) != plan(read, seed=2)
 
 
-def test_arrivals_spread_over_their_time(tmp_path):
+def test_arrivals_spread_over_their_time(tmp_path: Path) -> None:
     text = GOOD.replace("concurrency = 3", "arrivals = 1000")
     starts = [one.start for one in plan(scenario(tmp_path, text), seed=1)]
     assert starts == sorted(starts)
@@ -107,17 +105,17 @@ def test_arrivals_spread_over_their_time(tmp_path):
         ("[[sessions]]", "[[sessions", "no TOML"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, old, new, said):
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(LabError, match=said):
         scenario(tmp_path, GOOD.replace(old, new))
 
 
-def test_an_unknown_name_lists_what_there_is():
+def test_an_unknown_name_lists_what_there_is() -> None:
     with pytest.raises(LabError, match="smoke"):
         read_scenario("no-such-thing")
 
 
-def test_a_block_that_leaves_no_transport_is_refused(tmp_path):
+def test_a_block_that_leaves_no_transport_is_refused(tmp_path: Path) -> None:
     text = GOOD.replace("each = 2", 'each = 2\ntransports = ["udp"]')
     with pytest.raises(LabError, match="no such transport"):
         plan(scenario(tmp_path, text), seed=1)

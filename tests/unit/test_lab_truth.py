@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from llmflow.errors import LabError
 from llmflow.lab.truth import (
     Captured,
+    End,
+    Key,
+    Record,
     captured_flows,
     join_exchanges,
     join_flows,
@@ -18,14 +22,14 @@ from llmflow.lab.truth import (
 )
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
-ENDS = {
+ENDS: Record = {
     "protocol": "tcp",
     "client_ip": "10.80.0.1",
     "client_port": 50000,
     "server_ip": "10.80.1.1",
     "server_port": 443,
 }
-LOGGED = ENDS | {
+LOGGED: Record = ENDS | {
     "number": 7,
     "kind": "drip",
     "label": "llm-stream",
@@ -41,12 +45,17 @@ SEEN = {key_of(ENDS): Captured(1.0, 5.0, 30, 1400)}
 SERVED = {("10.80.0.1", 50000): {7}}
 
 
-def join(logged, marks, served=SERVED, seen=SEEN):
+def join(
+    logged: list[Record],
+    marks: list[int],
+    served: Mapping[End, set[int]] = SERVED,
+    seen: Mapping[Key, Captured] = SEEN,
+) -> tuple[list[Record], list[Record]]:
     kernel = [ENDS | {"mark": mark, "time": 1.0} for mark in marks]
     return join_flows(seen, logged, kernel, served, NAMES)
 
 
-def test_three_witnesses_that_agree():
+def test_three_witnesses_that_agree() -> None:
     (flow,), lost = join([LOGGED], [1])
     assert flow["witness"] == ["client", "kernel", "server"]
     assert flow["agree"]
@@ -55,42 +64,42 @@ def test_three_witnesses_that_agree():
     assert not lost
 
 
-def test_a_kernel_that_names_another_kind_makes_the_label_unknown():
+def test_a_kernel_that_names_another_kind_makes_the_label_unknown() -> None:
     (flow,), _ = join([LOGGED], [2])
     assert not flow["agree"]
     assert flow["label"] == "unknown"
 
 
-def test_a_server_that_served_another_session_makes_the_label_unknown():
+def test_a_server_that_served_another_session_makes_the_label_unknown() -> None:
     (flow,), _ = join([LOGGED], [1], {("10.80.0.1", 50000): {8}})
     assert not flow["agree"]
     assert flow["label"] == "unknown"
 
 
-def test_the_kernel_alone_labels_what_programs_opened():
+def test_the_kernel_alone_labels_what_programs_opened() -> None:
     (flow,), _ = join([], [2])
     assert flow["witness"] == ["kernel"]
     assert (flow["kind"], flow["label"]) == ("ssh", "other")
 
 
-def test_who_nobody_knows_has_no_record():
+def test_who_nobody_knows_has_no_record() -> None:
     assert join([], []) == ([], [])
     assert join([], [99]) == ([], [])
 
 
-def test_what_the_capture_lacks_is_listed():
+def test_what_the_capture_lacks_is_listed() -> None:
     flows, lost = join([LOGGED], [1], seen={})
     assert not flows
     assert lost == [LOGGED]
 
 
-def test_of_two_sessions_on_one_connection_a_stream_counts():
+def test_of_two_sessions_on_one_connection_a_stream_counts() -> None:
     quiet = LOGGED | {"label": "llm-service-no-stream"}
     (flow,), _ = join([quiet, LOGGED], [1])
     assert flow["label"] == "llm-stream"
 
 
-def test_either_end_may_be_named_first():
+def test_either_end_may_be_named_first() -> None:
     turned = ENDS | {
         "client_ip": ENDS["server_ip"],
         "client_port": ENDS["server_port"],
@@ -100,7 +109,7 @@ def test_either_end_may_be_named_first():
     assert key_of(ENDS) == key_of(turned)
 
 
-def test_exchanges_get_what_their_server_wrote():
+def test_exchanges_get_what_their_server_wrote() -> None:
     asked = {"number": 7, "exchange": 0}
     served = {"number": 7, "exchange": 0, "due": [1.0, 2.0], "sent": [1.0, 2.004], "size": [9, 9]}
     answered, alone = join_exchanges([asked, asked | {"exchange": 1}], [served])
@@ -110,18 +119,18 @@ def test_exchanges_get_what_their_server_wrote():
     assert alone["late"] is None
 
 
-def test_flows_of_a_capture_are_found_once_each():
+def test_flows_of_a_capture_are_found_once_each() -> None:
     found = captured_flows(PCAPS / "mixed.pcap")
     assert len(found) == 18
     assert all(one.packets > 0 and one.end >= one.start for one in found.values())
 
 
-def test_a_line_that_is_no_object_is_named(tmp_path):
+def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:
     file = tmp_path / "x.jsonl"
     file.write_text('{"a": 1}\n[2]\n')
     with pytest.raises(LabError, match=r"x\.jsonl:2"):
         list(read_records([file]))
 
 
-def test_no_values_have_no_quantile():
+def test_no_values_have_no_quantile() -> None:
     assert p99([]) is None
