@@ -12,7 +12,8 @@
     down = { loss = 0.02 }
 
     [[sessions]]
-    kinds = ["openai-*"]       # names of kinds and programs, with wildcards
+    kinds = ["openai-*"]       # names of kinds and programs, with wildcards; "llm:*" are those that
+                               # stream, "other:*" all others
     each = 4                   # sessions of each kind on each path; or
     count = 200                # sessions in all, dealt out evenly
     seconds = [5, 60]          # how long one may last: drawn between these, short ones more often
@@ -42,7 +43,7 @@ from llmflow.errors import LabError
 from llmflow.lab.kinds import kinds
 from llmflow.lab.net.paths import AccessPath, access_path
 from llmflow.lab.programs import programs
-from llmflow.lab.script import TRANSPORTS, Session
+from llmflow.lab.script import LLM_STREAM, TRANSPORTS, Session
 
 # Software of servers and clients by transport; the first is the most usual.
 FRONTS = {
@@ -190,7 +191,13 @@ def _check_block(block: Any, names: set[str], wrong: Any) -> None:  # noqa: ANN4
 def matching(patterns: Sequence[str]) -> list[str]:
     """Names of the kinds and programs that any of some patterns matches, in order."""
     every = sorted({**kinds(), **programs()})
-    return [name for name in every if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+    streams = {name for name, kind in kinds().items() if kind.label == LLM_STREAM}
+    full = {name: ("llm:" if name in streams else "other:") + name for name in every}
+    return [
+        name
+        for name in every
+        if any(fnmatch.fnmatchcase(full[name] if ":" in p else name, p) for p in patterns)
+    ]
 
 
 def plan(scenario: Scenario, seed: int, piece: tuple[int, int] = (1, 1)) -> list[Session]:
