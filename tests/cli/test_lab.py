@@ -10,7 +10,6 @@ from click.testing import CliRunner, Result
 
 from llmflow.cli import main
 from llmflow.lab.net.doctor import checks
-from llmflow.lab.net.namespaces import FILES, NAMESPACES
 
 
 def call(*args: str | Path) -> Result:
@@ -78,11 +77,6 @@ def test_a_run_proves_its_labels(smoke: Path) -> None:
     assert [
         line for line in done.output.splitlines() if line[:2] == "NO" and late not in line
     ] == []
-
-
-def test_a_run_leaves_no_namespace_behind(smoke: Path) -> None:
-    assert list(NAMESPACES.glob("llmflow-*")) == []
-    assert list(FILES.glob("llmflow-*")) == []
 
 
 def test_classify_reads_what_the_lab_captured(smoke: Path) -> None:
