@@ -116,13 +116,19 @@ def test_frames_above_the_mtu_pass_where_offloads_are_on(tmp_path: Path) -> None
     assert sum(capture.received.values()) > 0
 
 
-def test_nothing_of_a_killed_lab_stays() -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_nothing_of_a_killed_lab_stays(how: signal.Signals) -> None:
     """The kernel closes the pipe to the guardian, whatever happens to the lab."""
-    lab = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    lab = subprocess.Popen(
+        [sys.executable, "-c", KILLED],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # where Ctrl-C is told of
+        text=True,
+    )
     assert lab.stdout is not None
     namespace, sleeper = lab.stdout.readline().split()
     assert left(namespace)
-    lab.send_signal(signal.SIGKILL)
+    lab.send_signal(how)
     lab.communicate()
     for _ in range(100):
         if not left(namespace):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from tempfile import TemporaryFile
@@ -28,6 +29,8 @@ table inet llmflow {{
 """
 EVENTS = "net.netfilter.nf_conntrack_events=1"
 BUFFER = 8 << 20  # bytes; events that do not fit are lost
+PRIORITY = 6  # above servers and clients: times are taken when an event is read
+SETTLE = 0.2  # seconds until the last events have been read
 PATIENCE = 10.0  # seconds
 LINE = re.compile(
     r"\[(?P<time>\d+\.\d+)\s*\]\s+\[NEW\]\s+ipv[46]\s+\d+\s+(?P<protocol>tcp|udp)\s.*?"
@@ -105,6 +108,7 @@ class Marks:
             log = TemporaryFile()
             watcher = host.popen(
                 ["conntrack", "-E", "-e", "NEW", "-o", "timestamp,extended", "-b", str(BUFFER)],
+                priority=PRIORITY,
                 stdout=log,
                 stderr=subprocess.PIPE,
             )
@@ -115,6 +119,7 @@ class Marks:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        time.sleep(SETTLE)
         for watcher, log in self._watchers:
             watcher.terminate()
             _, said = watcher.communicate(timeout=PATIENCE)
