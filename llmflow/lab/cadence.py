@@ -45,12 +45,15 @@ class Pace:
         Seconds between flushes: lognormal, median and sigma.
     tokens : float
         Mean tokens of a write, at least 1; geometric, as speculative decoding gives them.
+    even : float
+        Share of the writes that hold just this number of tokens, rounded.
     writes : float
         Mean writes of a flush, at least 1; geometric. Many: bursts, as behind a content filter.
     clock : float
         Flushes leave on a clock of so many seconds with what has come since; 0: as they come.
     jitter : float
-        Standard deviation of the clock, as a part of its period.
+        Standard deviation of each flush about its tick, as a part of the clock's period: late
+        flushes do not shift the next ones.
     drift : float
         Standard deviation of the slow change of the rate (its logarithm).
     pause, pause_s : float
@@ -62,11 +65,12 @@ class Pace:
     first: float
     gap: float
     tokens: float = 1.0
+    even: float = 0.0
     sigma: float = 0.5
     first_sigma: float = 0.5
     writes: float = 1.0
     clock: float = 0.0
-    jitter: float = 0.05
+    jitter: float = 0.2
     drift: float = 0.2
     pause: float = 0.002
     pause_s: float = 0.6
@@ -101,7 +105,7 @@ def personal(rng: Random, pace: Pace, factor: float = 1.5) -> Pace:
         pace,
         first=around(rng, pace.first, factor),
         gap=around(rng, pace.gap, factor),
-        tokens=max(1.0, around(rng, pace.tokens, factor**0.5)),
+        tokens=pace.tokens if pace.even else max(1.0, around(rng, pace.tokens, factor**0.5)),
         writes=max(1.0, around(rng, pace.writes, factor**0.5)),
         sigma=around(rng, pace.sigma, 1.3),
         drift=around(rng, pace.drift, 2),
@@ -141,7 +145,8 @@ def flushes(rng: Random, pace: Pace, tokens: int, *, wait: float | None = None) 
     while tokens > 0:
         due = now
         for _ in range(geometric(rng, pace.writes)):
-            piece = min(tokens, geometric(rng, pace.tokens))
+            even = pace.even and chance(rng, pace.even)
+            piece = min(tokens, round(pace.tokens) if even else geometric(rng, pace.tokens))
             made.append(Flush(due, piece))
             tokens -= piece
             due += lognormal(rng, pace.spread, 0.8)
@@ -157,15 +162,16 @@ def flushes(rng: Random, pace: Pace, tokens: int, *, wait: float | None = None) 
 def _on_clock(rng: Random, pace: Pace, steps: list[Flush]) -> list[Flush]:
     """What a flush clock makes of tokens as they come."""
     made: list[Flush] = []
-    tick, gathered = steps[0].due, 0
-    for step in steps:
-        while step.due > tick:
-            if gathered:
-                made.append(Flush(tick, gathered))
-                gathered = 0
-            tick += pace.clock * max(0.2, rng.gauss(1, pace.jitter))
+    tick, gathered, latest = steps[0].due, 0, steps[0].due
+    for step in [*steps, Flush(math.inf, 0)]:
+        while step.due > tick and gathered:
+            latest = max(latest, tick + pace.clock * rng.gauss(0, pace.jitter))
+            made.append(Flush(latest, gathered))
+            gathered = 0
+            tick += pace.clock
+        while step.due > tick and step.tokens:
+            tick += pace.clock
         gathered += step.tokens
-    made.append(Flush(tick, gathered))
     return made
 
 

@@ -8,6 +8,7 @@ English prose by older tokenizers 4.2.
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import accumulate
 from random import Random
 
 SENTENCE_ENDS = 0.1  # share of the tokens
@@ -44,8 +45,10 @@ _ENDS = {
     "code": ("\n    ", "\n        ", "\n\n", "\n"),
     "world": (",", "。", ".", "\n"),
 }
-_VOCABULARY = {"prose": _WORDS, "code": _CODE, "world": _WORLD}
-STYLES = tuple(_VOCABULARY)
+STYLES = ("prose", "code", "world")
+RARE = (
+    2500  # made-up words behind the common ones: compression must not find everything said before
+)
 
 
 def style(rng: Random) -> str:
@@ -53,19 +56,25 @@ def style(rng: Random) -> str:
     return rng.choices(STYLES, (6, 3, 2))[0]
 
 
+def _made_up(rng: Random) -> str:
+    syllables = [rng.choice("bcdfghklmnprstvw") + rng.choice("aeiou") for _ in range(3)]
+    return "".join(syllables[: rng.randint(1, 3)])
+
+
 @lru_cache(maxsize=len(STYLES))
-def _weights(kind: str) -> list[float]:
-    """Running weights of the vocabulary, falling as 1/sqrt(rank): words stay varied."""
-    total, running = 0.0, []
-    for rank in range(len(_VOCABULARY[kind])):
-        total += (rank + 1) ** -0.5
-        running.append(total)
-    return running
+def _vocabulary(kind: str) -> tuple[list[str], list[float]]:
+    """Words, and the running sum of their weights: a power of their rank, as in languages."""
+    rng = Random(kind)
+    common = {"prose": _WORDS, "code": _CODE, "world": _WORLD}[kind]
+    words = [*common, *(_made_up(rng) for _ in range(RARE))]
+    weights = accumulate((rank + 10) ** -0.9 for rank in range(len(words)))
+    return words, list(weights)
 
 
 def tokens(rng: Random, count: int, kind: str = "prose") -> list[str]:
     """``count`` tokens of a style; joined they are the text."""
-    words = rng.choices(_VOCABULARY[kind], cum_weights=_weights(kind), k=count)
+    vocabulary, weights = _vocabulary(kind)
+    words = rng.choices(vocabulary, cum_weights=weights, k=count)
     ends = _ENDS[kind]
     return [rng.choice(ends) if rng.random() < SENTENCE_ENDS else f" {word}" for word in words]
 

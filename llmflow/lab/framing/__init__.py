@@ -57,12 +57,18 @@ class Compressed:
 
     A repeated frame shrinks to its new words: Claude's web events of 115 bytes and more show as
     some 25 (45 to 75 of payload with TLS and HTTP/2).
+
+    Parameters
+    ----------
+    inner : Framing
+    window : int
+        Logarithm of how many bytes back repetition is found, 9 to 15.
     """
 
-    def __init__(self, inner: Framing, level: int = 6) -> None:
+    def __init__(self, inner: Framing, window: int = 15) -> None:
         self.content_type = inner.content_type
         self._inner = inner
-        self._gzip = zlib.compressobj(level, wbits=31)
+        self._gzip = zlib.compressobj(wbits=16 + window)
 
     def _flushed(self, data: bytes) -> bytes:
         return self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH) if data else b""

@@ -15,6 +15,8 @@ from llmflow.lab.text import identifier
 
 STEP, REST = 8, 5  # with 22 bytes of TLS 1.3 and 9 of HTTP/2 a payload leaves 4 modulo 8
 LEAST = 237  # bytes of an event: 268 of payload
+REFERENCES = 0.06  # share of the events with another one beside them
+ROOM = 35  # characters of text in it; more text adds to it
 
 
 class DeltaEncoding:
@@ -27,13 +29,14 @@ class DeltaEncoding:
         self._message = identifier(rng, 36)
         self._said = 0
 
-    def _padded(self, value: dict[str, object], event: str = "delta") -> bytes:
-        frame = sse(value, event)
+    def _padded(self, value: dict[str, object], text: str = "") -> bytes:
+        frame = sse(value, "delta")
         if not self._quantised:
             return frame
-        bare = len(frame) + len(',"p":""')
-        fill = max(0, LEAST - bare) + (REST - max(bare, LEAST)) % STEP
-        return sse({**value, "p": identifier(self._rng, fill)}, event)
+        bare = len(frame) + len(',"pad":""')
+        least = max(bare, LEAST + max(0, len(text.encode()) - ROOM))
+        fill = least - bare + (REST - least) % STEP
+        return sse({**value, "pad": identifier(self._rng, fill)}, "delta")
 
     def begin(self) -> list[bytes]:
         message = {
@@ -67,10 +70,14 @@ class DeltaEncoding:
 
     def piece(self, tokens: Sequence[str]) -> bytes:
         text = "".join(tokens)
-        first, self._said = not self._said, self._said + len(tokens)
-        if first:
-            return self._padded({"o": "append", "v": text, "c": self._said})
-        return self._padded({"v": text})
+        frame = self._padded({"v": text}, text)
+        if self._rng.random() < REFERENCES:
+            found = {"type": "grouped_webpages", "start_idx": self._said, "alt": ""}
+            found |= {"refs": identifier(self._rng, 120), "safe_urls": identifier(self._rng, 90)}
+            patch = {"p": "/message/metadata/content_references", "o": "append", "v": [found]}
+            frame += self._padded({"o": "patch", "v": [patch]})
+        self._said += len(tokens)
+        return frame
 
     def end(self) -> list[bytes]:
         patch = [

@@ -66,5 +66,9 @@ def ask(messages: Sequence[Message], *, tools: bool = False) -> bytes:
     contents = [{"parts": [{"text": m.text}], "role": roles.get(m.role, "user")} for m in messages]
     body: dict[str, object] = {"contents": contents}
     if tools:
-        body["tools"] = [{"functionDeclarations": [tool_schema(name) for name in TOOLS]}]
+        declared = dumps([tool_schema(name) for name in TOOLS])
+        for kind in ("object", "string"):
+            declared = declared.replace(f'"{kind}"', f'"{kind.upper()}"')
+        body["tools"] = [{"functionDeclarations": json.loads(declared)}]
+        body["generationConfig"] = {}
     return json.dumps(body).encode()

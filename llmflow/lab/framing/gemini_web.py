@@ -15,11 +15,18 @@ from llmflow.lab.text import identifier
 
 
 class CumulativeBlobs:
-    """One streamed answer."""
+    """One streamed answer.
+
+    Parameters
+    ----------
+    state : int
+        Bytes of each update that are new whatever the text is.
+    """
 
     content_type = "application/json; charset=utf-8"
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, state: int = 100) -> None:
+        self._rng, self._state = rng, state
         self._ids = [identifier(rng, 16, "0123456789abcdef") for _ in range(3)]
         self._text = ""
 
@@ -31,7 +38,8 @@ class CumulativeBlobs:
         conversation, response, candidate = self._ids
         ids = [f"c_{conversation}", f"r_{response}"]
         said = [f"rc_{candidate}", [self._text], None, None, None, None, True, [1 + done], "en"]
-        return self._blob([None, ids, None, None, [said], [None, None, None, "US"], None, done])
+        state = identifier(self._rng, self._state)
+        return self._blob([None, ids, None, None, [said], [None, state, "US"], None, done])
 
     def begin(self) -> list[bytes]:
         conversation, response, _ = self._ids

@@ -34,8 +34,8 @@ class Service:
         Chance that the model thinks before it speaks.
     period : float
         Seconds between keep-alives while it thinks.
-    split : float
-        Chance that a write leaves in two parts, as behind some proxies.
+    split, split_at : float, int
+        Chance that a write leaves in two parts, as behind some proxies, and the first one's bytes.
     keeps_history : bool
         The server keeps the conversation: a request holds the new message only.
     beside : callable, optional
@@ -52,6 +52,7 @@ class Service:
     reasoning: float = 0.0
     period: float = 12.0
     split: float = 0.0
+    split_at: int = 27
     keeps_history: bool = False
     beside: Callable[[Random, float], Sequence[Exchange]] = lambda _rng, _seconds: ()
     page: Callable[[Random], Sequence[Exchange]] = lambda _rng: ()
@@ -96,8 +97,8 @@ def write(
     for step in steps:
         data = framing.piece(words[at : at + step.tokens])
         at += step.tokens
-        cut = rng.randrange(1, len(data)) if cadence.chance(rng, service.split) else 0
-        if cut:
+        cut = service.split_at
+        if len(data) > cut and cadence.chance(rng, service.split):
             writes += [Write(step.due, data[:cut]), Write(step.due, data[cut:], step.tokens)]
         elif data:
             writes.append(Write(step.due, data, step.tokens))

@@ -141,7 +141,7 @@ def gemini_api(rng: Random, *, tools: bool = False) -> Service:
         personal(rng, GEMINI),
         lambda tool: GenerateContent(rng, model, tool=tool),
         partial(gemini.ask, tools=tools),
-        f"/v1beta/models/{model}:streamGenerateContent?alt=sse",
+        f"/v1/models/{model}:streamGenerateContent?alt=sse",
         headers,
         reasoning=0.3,
     )

@@ -20,31 +20,38 @@ from llmflow.lab.kinds._talk import Service, Work, converse
 from llmflow.lab.script import LLM_STREAM, Exchange, Kind
 from llmflow.lab.text import identifier
 
-# Five of seven captures flush every 202 to 214 ms, two in a fast mode at 16 and 27 ms.
-CHATGPT = Pace(first=1.2, first_sigma=0.8, gap=0.016, sigma=0.6, clock=0.205, jitter=0.06)
+# Most flush every 202 to 214 ms, give or take 50, a few in a fast mode at 16 to 27 ms.
+CHATGPT = Pace(first=1.2, first_sigma=0.8, gap=0.018, sigma=0.6, clock=0.208, jitter=0.22)
 CHATGPT_FAST = Pace(first=1.0, first_sigma=0.6, gap=0.021, sigma=0.8)
 # Gaps 13 / 58 / 141 ms (p10, p50, p90).
-CLAUDE = Pace(first=2.9, first_sigma=0.8, gap=0.058, sigma=0.85, tokens=3.0)
+CLAUDE = Pace(first=2.9, first_sigma=0.8, gap=0.058, sigma=0.85, tokens=4.0)
 # Gaps 29 / 115 / 194 ms over TCP, 30 / 126 / 200 ms over QUIC.
-GEMINI = Pace(first=1.6, first_sigma=0.7, gap=0.11, sigma=0.6, tokens=11.0)
+GEMINI = Pace(first=1.6, first_sigma=0.7, gap=0.11, sigma=0.6, tokens=15.0)
 
-PAGES = Work(reply=lambda rng: round(cadence.lognormal(rng, 480, 0.9)))
+
+def _length(median: float) -> Callable[[Random], int]:
+    """Replies as long as the episodes of the captures, and some very short ones."""
+    return lambda rng: (
+        cadence.short_length(rng)
+        if chance(rng, 0.15)
+        else round(cadence.lognormal(rng, median, 0.9))
+    )
 
 
 def _beside(
-    headers: _headers.Headers, telemetry: str, size: float, posts: int, images: float
+    headers: _headers.Headers, telemetry: str, size: float, posts: int, files: float
 ) -> Callable[[Random, float], Sequence[Exchange]]:
-    """Uploads of about ``size`` bytes a reply, and now and then an image."""
+    """Uploads of about ``size`` bytes a reply; ``files`` is the mean number of files loaded."""
 
     def beside(rng: Random, seconds: float) -> list[Exchange]:
         count = rng.randint(1, posts)
         made = _page.telemetry(
             rng, headers, telemetry, cadence.lognormal(rng, size, 0.4), count, seconds
         )
-        if chance(rng, images):
-            image = cadence.lognormal(rng, 250_000, 0.8)
+        for _ in range(cadence.geometric(rng, 1 + files) - 1):
+            bytes_ = cadence.lognormal(rng, 20_000, 1.6)
             moment = rng.uniform(0, seconds)
-            made.append(_page.load(rng, headers, "/files", image, "image/webp", moment))
+            made.append(_page.load(rng, headers, "/files", bytes_, "image/webp", moment))
         return made
 
     return beside
@@ -63,14 +70,14 @@ def chatgpt(rng: Random) -> Service:
     """Uploads of 61 / 118 / 164 kB a reply; a heartbeat every 15 s while the model thinks."""
     headers = _headers.browser(rng, "https://chatgpt.com", 2400, 1800, "text/event-stream")
     return Service(
-        personal(rng, CHATGPT if chance(rng, 5 / 7) else CHATGPT_FAST, 1.3),
+        personal(rng, CHATGPT if chance(rng, 5 / 6) else CHATGPT_FAST, 1.3),
         lambda _tool: DeltaEncoding(rng),
         lambda messages: ask(messages[-1].text, rng),
         "/backend-api/f/conversation",
         headers,
         reasoning=0.25,
         period=15.0,
-        beside=_beside(headers, "/ces/v1/t", 118_000, 6, 0.15),
+        beside=_beside(headers, "/ces/v1/t", 118_000, 6, 1.2),
         page=_page_of(headers, 0.3, 12),
     )
 
@@ -79,7 +86,7 @@ def claude(rng: Random) -> Service:
     """One small event at a time, compressed; little else on the connection."""
     headers = _headers.browser(rng, "https://claude.ai", 1600, 0, "text/event-stream")
     path = f"/api/organizations/{identifier(rng, 36)}/chat_conversations/{identifier(rng, 36)}"
-    packed = chance(rng, 0.8)
+    packed = chance(rng, 0.92)
 
     def reply(_tool: str) -> Framing:
         framing = Messages(rng)
@@ -92,7 +99,7 @@ def claude(rng: Random) -> Service:
         f"{path}/completion",
         headers,
         reasoning=0.15,
-        beside=_beside(headers, "/v1/b", 12_000, 3, 0.05),
+        beside=_beside(headers, "/v1/b", 12_000, 3, 0.1),
         page=_page_of(headers, 0.2, 8),
     )
 
@@ -100,11 +107,12 @@ def claude(rng: Random) -> Service:
 def gemini(rng: Random) -> Service:
     """Each update repeats the answer so far, mostly compressed."""
     headers = _headers.browser(rng, "https://gemini.google.com", 2100)
-    packed = chance(rng, 0.85)
+    state = round(cadence.around(rng, 90, 3))
+    window = rng.choice((0, 12, 12, 13, 13, 14, 15, 15))  # 0: not compressed
 
     def reply(_tool: str) -> Framing:
-        framing = CumulativeBlobs(rng)
-        return Compressed(framing) if packed else framing
+        framing = CumulativeBlobs(rng, state)
+        return Compressed(framing, window) if window else framing
 
     return Service(
         personal(rng, GEMINI, 1.3),
@@ -113,7 +121,7 @@ def gemini(rng: Random) -> Service:
         "/_/BardChatUi/data/assistant.lamda.BardFrontendService/StreamGenerate?rt=c",
         headers,
         reasoning=0.2,
-        beside=_beside(headers, "/_/BardChatUi/data/batchexecute", 9_000, 4, 0.1),
+        beside=_beside(headers, "/_/BardChatUi/data/batchexecute", 9_000, 4, 0.3),
         page=_page_of(headers, 0.2, 10),
     )
 
@@ -124,12 +132,15 @@ def _ask(message: Message, rng: Random) -> bytes:
     return dumps({"prompt": message.text, "timezone": "Europe/Berlin", "state": state}).encode()
 
 
-def _kind(name: str, transports: tuple[str, ...], meet: Callable[[Random], Service]) -> Kind:
-    return Kind(name, LLM_STREAM, name, transports, converse(meet, PAGES), ("chromium",))
+def _kind(
+    name: str, transports: tuple[str, ...], meet: Callable[[Random], Service], tokens: float
+) -> Kind:
+    build = converse(meet, Work(reply=_length(tokens)))
+    return Kind(name, LLM_STREAM, name, transports, build, ("chromium",))
 
 
 KINDS = (
-    _kind("chatgpt-web", ("h2",), chatgpt),
-    _kind("claude-web", ("h3", "h2"), claude),
-    _kind("gemini-web", ("h3", "h2"), gemini),
+    _kind("chatgpt-web", ("h2",), chatgpt, 900),
+    _kind("claude-web", ("h3", "h2"), claude, 650),
+    _kind("gemini-web", ("h3", "h2"), gemini, 900),
 )
