@@ -188,7 +188,7 @@ def said(error: BaseException) -> str:
 
 def _label(label: str, played: list[Seen]) -> str:
     """What a connection is that carried some exchanges of a kind."""
-    if played and all(seen.exchange.beside and not seen.exchange.streams for seen in played):
+    if all(seen.exchange.beside and not seen.exchange.streams for seen in played):
         return OTHER
     if label == LLM_STREAM and not any(seen.exchange.streams and seen.events for seen in played):
         return LLM_NONSTREAM

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from llmflow.lab.clients.desk import Connection, Desk, Seen
@@ -13,52 +13,112 @@ from llmflow.lab.pace import until
 from llmflow.lab.script import Exchange
 
 _REST = 600  # seconds a connection may rest: a session is one connection, if it can
+Call = Callable[[Seen], Awaitable[None]]
 
 
 async def httpx(desk: Desk, exchanges: Sequence[Exchange]) -> None:
     """Play a session."""
     import httpx as library
 
-    client = new_client(library, desk, library.Limits(keepalive_expiry=_REST))
-
-    async def run(index: int, exchange: Exchange, due: float) -> None:
-        with desk.exchange(index, exchange, due) as seen:
-            try:
-                async with asyncio.timeout(None) as limit:
-                    await _request(client, desk, seen, limit)
-            except TimeoutError:
-                if exchange.abort is None:
-                    raise
-                if desk.session.transport == "h2":
-                    # The library only stops reading a stream; going away is closing.
-                    await client._transport._pool.aclose()
-
-    try:
-        await in_order(exchanges, run)
-    finally:
-        await client.aclose()
+    web = Web(desk, library, library.Limits(keepalive_expiry=_REST))
+    await web.play(exchanges, web.request)
 
 
-async def _request(client: Any, desk: Desk, seen: Seen, limit: asyncio.Timeout) -> None:
-    exchange = seen.exchange
+class Web:
+    """A client of httpx, or of its successor that SDKs use, which notes all that it does.
 
-    async def trace(event: str, _: object) -> None:
-        if event.endswith("send_request_headers.started"):  # the connection is there
-            seen.start = time.time()
-            if exchange.abort is not None:
-                limit.reschedule(asyncio.get_running_loop().time() + exchange.abort)
+    Parameters
+    ----------
+    desk : Desk
+    library : module
+        ``httpx`` or ``httpx2``.
+    limits : Limits
+        Of the library: how connections are kept.
+    """
 
-    async with client.stream(
-        exchange.method,
-        desk.url(exchange.path),
-        headers=[*exchange.headers, ("x-lab", desk.name(seen.index))],
-        content=_upload(seen) if exchange.up else exchange.body or None,
-        extensions={"trace": trace},
-    ) as response:
-        seen.connection = connection_of(desk, response)
-        async for data in response.aiter_raw():
-            seen.took(data)
-        response.raise_for_status()
+    def __init__(self, desk: Desk, library: Any, limits: Any) -> None:
+        self._desk, self._library = desk, library
+        self._open: dict[str, tuple[Seen, asyncio.Timeout]] = {}
+        http2 = desk.session.transport == "h2"
+        context = desk.tls(*(["h2", "http/1.1"] if http2 else ["http/1.1"]))
+        transport = library.AsyncHTTPTransport(
+            verify=context, http1=not http2, http2=http2, limits=limits
+        )
+        self._pool = transport._pool
+        self._pool._network_backend = _Backend(desk, self._pool._network_backend)
+        hooks = {"request": [self._asked], "response": [self._answered]}
+        self.client = library.AsyncClient(
+            transport=transport, timeout=None, trust_env=False, event_hooks=hooks
+        )
+
+    async def play(self, exchanges: Sequence[Exchange], call: Call) -> None:
+        """Play exchanges; ``call(seen)`` sends one request and reads the reply."""
+
+        async def run(index: int, exchange: Exchange, due: float) -> None:
+            with self._desk.exchange(index, exchange, due) as seen:
+                try:
+                    async with asyncio.timeout(None) as limit:
+                        self._open[self._desk.name(index)] = seen, limit
+                        await call(seen)
+                except TimeoutError:
+                    if exchange.abort is None:
+                        raise
+                    if self._desk.session.transport == "h2":
+                        # The library only stops reading a stream; going away is closing.
+                        await self._pool.aclose()
+
+        try:
+            await in_order(exchanges, run)
+        finally:
+            await self.client.aclose()
+
+    async def request(self, seen: Seen) -> None:
+        """Send a request as the script has it."""
+        exchange, desk = seen.exchange, self._desk
+        async with self.client.stream(
+            exchange.method,
+            desk.url(exchange.path),
+            headers=[*exchange.headers, ("x-lab", desk.name(seen.index))],
+            content=_upload(seen) if exchange.up else exchange.body or None,
+        ) as response:
+            async for _ in response.aiter_raw():
+                pass
+            response.raise_for_status()
+
+    async def _asked(self, request: Any) -> None:
+        seen, limit = self._open[request.headers["x-lab"]]
+        abort = seen.exchange.abort
+
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            if event == "connection.connect_tcp.complete":
+                seen.connection = info["return_value"].connection
+            elif event.endswith("send_request_headers.started"):
+                seen.start = time.time()
+                if abort is not None:
+                    limit.reschedule(asyncio.get_running_loop().time() + abort)
+
+        request.extensions["trace"] = trace
+
+    async def _answered(self, response: Any) -> None:
+        seen, _ = self._open[response.request.headers["x-lab"]]
+        local = response.extensions["network_stream"].get_extra_info("client_addr")
+        found = (c for c in reversed(self._desk.connections) if c.local == local)
+        seen.connection = next(found, None)
+        response.stream = self._counted(response.stream, seen)
+
+    def _counted(self, inner: Any, seen: Seen) -> Any:
+        """Note the pieces of a reply before anybody parses them."""
+
+        class Counted(self._library.AsyncByteStream):  # type: ignore[misc, name-defined]
+            async def __aiter__(self) -> AsyncIterator[bytes]:
+                async for data in inner:
+                    seen.took(data)
+                    yield data
+
+            async def aclose(self) -> None:
+                await inner.aclose()
+
+        return Counted()
 
 
 async def _upload(seen: Seen) -> AsyncIterator[bytes]:
@@ -69,24 +129,6 @@ async def _upload(seen: Seen) -> AsyncIterator[bytes]:
         await until(due)
         seen.late = max(seen.late, time.time() - due)
         yield item.data
-
-
-def new_client(library: Any, desk: Desk, limits: Any) -> Any:
-    """Make a client of httpx (or of its successor, which SDKs use) that notes its connections."""
-    http2 = desk.session.transport == "h2"
-    context = desk.tls(*(["h2", "http/1.1"] if http2 else ["http/1.1"]))
-    transport = library.AsyncHTTPTransport(
-        verify=context, http1=not http2, http2=http2, limits=limits
-    )
-    pool = transport._pool
-    pool._network_backend = _Backend(desk, pool._network_backend)
-    return library.AsyncClient(transport=transport, timeout=None, trust_env=False)
-
-
-def connection_of(desk: Desk, response: Any) -> Connection | None:
-    """Find the connection that a response came over."""
-    local = response.extensions["network_stream"].get_extra_info("client_addr")
-    return next((c for c in reversed(desk.connections) if c.local == local), None)
 
 
 class _Backend:
@@ -117,12 +159,12 @@ class _Stream:
     """A stream of httpcore that notes when it is closed."""
 
     def __init__(self, inner: Any, connection: Connection) -> None:
-        self._inner, self._connection = inner, connection
+        self._inner, self.connection = inner, connection
         self.read, self.write, self.get_extra_info = inner.read, inner.write, inner.get_extra_info
 
     async def start_tls(self, *given: Any, **more: Any) -> _Stream:
-        return _Stream(await self._inner.start_tls(*given, **more), self._connection)
+        return _Stream(await self._inner.start_tls(*given, **more), self.connection)
 
     async def aclose(self) -> None:
-        self._connection.end = self._connection.end or time.time()
+        self.connection.end = self.connection.end or time.time()
         await self._inner.aclose()

@@ -17,20 +17,25 @@ from llmflow.lab.script import Exchange, Session
 
 Client = Callable[[Desk, Sequence[Exchange]], Awaitable[None]]
 
-# Module and function of each client software; asyncio's depends on the transport.
+# Of each client software: module, function, and what is loaded before processes part.
 CLIENTS = {
-    "httpx": ("http", "httpx"),
-    "aioquic": ("h3", "aioquic"),
-    "websockets": ("messages", "websockets"),
-    "grpcio": ("messages", "grpcio"),
-    "asyncio": ("raw", "stream"),
+    "httpx": ("http", "httpx", "httpx"),
+    "openai": ("sdks", "openai", "openai.resources"),
+    "anthropic": ("sdks", "anthropic", "anthropic.resources"),
+    "google-genai": ("sdks", "google_genai", "google.genai"),
+    "aioquic": ("h3", "aioquic", "aioquic"),
+    "websockets": ("messages", "websockets", "websockets.asyncio.client"),
+    "grpcio": ("messages", "grpcio", "grpc.aio"),
+    "asyncio": ("raw", "stream", "asyncio"),
+    "chromium": ("chromium", "chromium", "websockets.asyncio.client"),
 }
 _READY = 400  # scripts made before the run begins
 
 
 def client_of(session: Session) -> Client:
     """Find what plays a session; KeyError if there is none."""
-    room, name = CLIENTS[session.client]
+    room, name, library = CLIENTS[session.client]
+    importlib.import_module(library)
     if session.transport == "udp":
         name = "datagrams"
     found: Client = getattr(importlib.import_module(f"llmflow.lab.clients.{room}"), name)
