@@ -136,6 +136,8 @@ class _Settled:
     def exchanges(self, think: float, left: float, budget: Budget) -> list[Exchange]:
         """One exchange of at most ``left`` seconds, and those beside it."""
         rng, shape = self._rng, self.shape
+        request = payload(rng, round(self.request()))
+        budget.take(len(request))
         wait = min(self.wait(), left / 3)
         down = self._down(wait, min(left, wait + self.lasts()), budget)
         end = down[-1].due
@@ -146,8 +148,6 @@ class _Settled:
             down += [echo for echo in source.echoes(pieces, budget) if echo.due <= left]
         down.sort(key=lambda write: write.due)
         up.sort(key=lambda write: write.due)
-        request = payload(rng, min(round(self.request()), budget.left // 4 + 1))
-        budget.take(len(request))
         get = shape.method == "GET"
         main = Exchange(
             tuple(down),

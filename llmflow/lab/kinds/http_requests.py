@@ -53,7 +53,7 @@ LONG_POLL = Round(
     content_type=JSON,
 )
 POLL = Round(
-    reply=Flow((20, 60), (45, 6_000)),
+    reply=Flow((20, 60), (20, 6_000)),
     count=(1, 3),
     request=(20, 2_500),
     wait=(0.005, 1),
@@ -64,7 +64,7 @@ POLL = Round(
 )
 # The reply to "is it done?" grows with what is done.
 POLL_JOB = Round(
-    reply=Flow((5, 60), (45, 3_000), sizes=("growing", "fixed", "varied")),
+    reply=Flow((5, 60), (20, 3_000), sizes=("growing", "fixed", "varied")),
     count=(1, 8),
     request=(100, 4_000),
     wait=(0.02, 2),
@@ -107,7 +107,7 @@ GALLERY = Round(
     content_type=JSON,
 )
 KEYSTROKE = Round(
-    reply=Flow((20, 60), (45, 3_000)),
+    reply=Flow((20, 60), (20, 3_000)),
     count=(1, 2),
     request=(30, 2_500),
     wait=(0.01, 0.4),

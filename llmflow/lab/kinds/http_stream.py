@@ -99,7 +99,7 @@ RESULTS = Round(
     content_type=ROWS,
 )
 REPORT = Round(
-    reply=Flow((3, 40), (45, 1_500), ("lognormal", "poisson", "drift", "clock", "bursts")),
+    reply=Flow((3, 40), (20, 1_500), ("lognormal", "poisson", "drift", "clock", "bursts")),
     lasts=(1.5, 60),
     request=(200, 100_000),
     wait=(0.3, 10),
@@ -167,7 +167,7 @@ UPLOAD_PIECE = Round(
     content_type="application/json",
 )
 SCAN = Round(
-    reply=Flow((2, 25), (45, 900), ("lognormal", "on-off", "poisson"), ("few", "varied")),
+    reply=Flow((2, 25), (20, 900), ("lognormal", "on-off", "poisson"), ("few", "varied")),
     lasts=(2, 60),
     request=(1_000, 100_000),
     wait=(0.2, 8),
@@ -209,7 +209,7 @@ KINDS = (
     _kind("streamed-page", RENDERED),
     _kind("image-pull", PULL),
     _kind("upload-progress", UPLOAD, transports=("h2", "h3")),
-    _kind("upload-pieces", UPLOAD_PIECE),
+    _kind("upload-pieces", UPLOAD_PIECE, rounds=(8, 400)),
     _kind("file-scan", SCAN),
     _kind("camera", CAMERA),
     _kind("growing-preview", PREVIEW),

@@ -62,7 +62,7 @@ SUBSCRIBED = Round(
     up=(BEAT,),
 )
 MONITORED = Round(
-    reply=Flow((4, 60), (45, 200), ("poisson", "bursts", "lognormal", "drift"), ("few", "varied")),
+    reply=Flow((4, 60), (20, 200), ("poisson", "bursts", "lognormal", "drift"), ("few", "varied")),
     lasts=(3, 600),
     request=(9, 40),
     wait=(0.001, 0.1),
@@ -156,7 +156,7 @@ PRINTER = Round(
     think=(0.5, 15),
 )
 POSITIONS = Round(
-    reply=Flow((1, 40), (45, 300), ("ticks", "poisson", "bursts", "clock"), ("few", "quantised")),
+    reply=Flow((1, 40), (20, 300), ("ticks", "poisson", "bursts", "clock"), ("few", "quantised")),
     lasts=(8, 600),
     request=(20, 120),
     wait=(0.005, 1),
@@ -166,7 +166,7 @@ KINDS = (
     _kind("broker-telemetry", SECRET, TELEMETRY),
     _kind("broker-commands", SECRET, COMMANDS),
     _kind("irc", SECRET, ROOM),
-    _kind("imap-idle", SECRET, IDLE, FETCH),
+    _kind("imap-idle", SECRET, IDLE, FETCH, rounds=(4, 400)),
     _kind("cache-subscribe", CLEAR, SUBSCRIBED),
     _kind("cache-monitor", CLEAR, MONITORED),
     _kind("database-cursor", CLEAR, CURSOR),

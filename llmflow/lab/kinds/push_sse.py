@@ -68,7 +68,7 @@ def _started(
 
 
 KINDS = (
-    _push("stock-ticker", Flow((1, 60), (45, 700)), opening=(300, 12_000)),
+    _push("stock-ticker", Flow((1, 60), (20, 700)), opening=(300, 12_000)),
     _push("crypto-ticker", Flow((2, 60), (80, 900), ("clock", "ticks", "bursts", "drift"))),
     _push("sports", Flow((0.7, 10), (60, 2_500), ("poisson", "on-off", "bursts")), (15, 600)),
     _push("log-tail", Flow((1, 50), (60, 800), ("bursts", "poisson", "lognormal", "on-off"))),
@@ -79,9 +79,9 @@ KINDS = (
     _push("auction", Flow((0.7, 12), (90, 700), ("poisson", "drift", "bursts")), (10, 120)),
     _push("delivery", Flow((0.5, 4), (80, 500), ("clock", "ticks", "lognormal")), (20, 600)),
     _push("firehose", Flow((3, 60), (150, 2_500), sizes=("growing", "varied", "mixed"))),
-    _push("cursors", Flow((5, 30), (45, 160), ("clock", "on-off", "bursts"))),
+    _push("cursors", Flow((5, 30), (20, 160), ("clock", "on-off", "bursts"))),
     _started("ci-output", Flow((2, 40), (50, 700)), (2, 60), closing=(100, 6_000)),
-    _started("build-progress", Flow((2, 20), (45, 300), ("clock", "ticks", "drift")), (2, 40)),
+    _started("build-progress", Flow((2, 20), (20, 300), ("clock", "ticks", "drift")), (2, 40)),
     _started(
         "import-progress",
         Flow((2, 12), (60, 500), ("clock", "lognormal"), ("fixed", "growing")),

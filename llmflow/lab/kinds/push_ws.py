@@ -38,7 +38,7 @@ def _asked(name: str, *shapes: Round) -> Kind:
 
 
 # Presence and "somebody is typing" make most of what a chat sends.
-PRESENCE = Flow((0.5, 10), (45, 260), ("poisson", "bursts", "on-off"), ("few", "fixed"))
+PRESENCE = Flow((0.5, 10), (20, 260), ("poisson", "bursts", "on-off"), ("few", "fixed"))
 CHAT = Round(
     reply=Flow((0.7, 8), (80, 1_500), ("poisson", "bursts", "on-off", "drift")),
     lasts=(1, 60),
@@ -102,7 +102,7 @@ JOB = Round(
 KINDS = (
     _asked("chat", CHAT),
     _socket("chat-lurker", Flow((1, 12), (80, 1_200)), PRESENCE, opening=(2_000, 40_000)),
-    _socket("ticker", Flow((2, 60), (45, 700), ("clock", "ticks", "poisson", "bursts"))),
+    _socket("ticker", Flow((2, 60), (20, 700), ("clock", "ticks", "poisson", "bursts"))),
     _socket(
         "order-book",
         Flow((4, 60), (60, 2_500), ("bursts", "drift", "poisson", "clock")),
@@ -113,7 +113,7 @@ KINDS = (
     ),
     _socket(
         "co-typing",
-        Flow((3, 12), (45, 200), ("lognormal", "on-off"), ("fixed", "few", "varied")),
+        Flow((3, 12), (20, 200), ("lognormal", "on-off"), ("fixed", "few", "varied")),
         up=(Flow((1, 9), (40, 200), ("lognormal", "on-off"), chance=0.5, echo=(20, 60)),),
     ),
     _asked("board-game", GAME_TURN),
@@ -127,8 +127,8 @@ KINDS = (
     _asked("job", JOB),
     _socket(
         "whiteboard",
-        Flow((5, 60), (45, 300), ("clock", "on-off", "bursts")),
-        up=(Flow((5, 60), (45, 200), ("clock", "on-off"), chance=0.6),),
+        Flow((5, 60), (20, 300), ("clock", "on-off", "bursts")),
+        up=(Flow((5, 60), (20, 200), ("clock", "on-off"), chance=0.6),),
     ),
     _socket("device-shadow", Flow((1, 20), (60, 600), ("clock", "ticks", "drift"))),
 )

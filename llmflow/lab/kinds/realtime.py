@@ -51,18 +51,18 @@ KINDS = (
     _kind("game-fast", _sent((20, 60), (60, 700)), _sent((20, 60), (30, 120))),
     _kind(
         "game-slow",
-        _sent((4, 20), (45, 500), ("clock", "ticks", "bursts")),
+        _sent((4, 20), (20, 500), ("clock", "ticks", "bursts")),
         _sent((2, 20), (20, 90)),
     ),
     _kind(
         "game-lobby",
-        _sent((1, 8), (45, 900), ("poisson", "bursts", "clock")),
+        _sent((1, 8), (20, 900), ("poisson", "bursts", "clock")),
         _sent((0.5, 4), (20, 200)),
     ),
     _kind("call", _sent((20, 50), (30, 180), VOICE), _sent((20, 50), (30, 180), VOICE)),
     _kind(
         "call-one-way",
-        _sent((20, 50), (45, 180), VOICE),
+        _sent((20, 50), (20, 180), VOICE),
         _sent((0.2, 5), (20, 90), ("clock", "on-off")),
     ),
     _kind(
@@ -79,8 +79,8 @@ KINDS = (
     ),
     _kind(
         "name-lookups",
-        _sent((0.7, 20), (45, 500), ("bursts", "poisson", "on-off")),
-        _sent((0.7, 20), (30, 80), ("bursts", "poisson"), echo=(45, 500)),
+        _sent((0.7, 20), (20, 500), ("bursts", "poisson", "on-off")),
+        _sent((0.7, 20), (30, 80), ("bursts", "poisson"), echo=(20, 500)),
     ),
     _kind(
         "live-video",
@@ -105,7 +105,7 @@ KINDS = (
     ),
     _kind(
         "phasor",
-        _sent((10, 60), (45, 400), ("clock",), ("fixed", "few")),
+        _sent((10, 60), (20, 400), ("clock",), ("fixed", "few")),
         _sent((0.03, 0.5), (18, 40), ("clock",), ("fixed",), chance=0.5),
         transports=("udp", "tcp"),
     ),
@@ -122,7 +122,7 @@ KINDS = (
     ),
     _kind(
         "data-channel",
-        _sent((2, 60), (45, 900), ("lognormal", "bursts", "clock", "on-off", "drift")),
+        _sent((2, 60), (20, 900), ("lognormal", "bursts", "clock", "on-off", "drift")),
         _sent((0.5, 40), (20, 600), ("clock", "on-off", "bursts"), chance=0.8),
     ),
     _kind(

@@ -24,7 +24,7 @@ TYPING = Round(
     up=(KEYS,),
 )
 OUTPUT = Round(
-    reply=Flow((3, 50), (45, 1_500), ("bursts", "lognormal", "drift", "on-off")),
+    reply=Flow((3, 50), (20, 1_500), ("bursts", "lognormal", "drift", "on-off")),
     lasts=(0.5, 40),
     request=(36, 90),
     wait=(0.02, 6),
@@ -53,7 +53,7 @@ WATCHED = Round(
 )
 POINTER = Flow((2, 40), (6, 60), ("on-off", "lognormal", "bursts"), ("fixed", "few"), chance=0.8)
 SCREEN = Round(
-    reply=Flow((3, 40), (45, 9_000), ("on-off", "bursts", "drift", "clock"), ("mixed", "varied")),
+    reply=Flow((3, 40), (20, 9_000), ("on-off", "bursts", "drift", "clock"), ("mixed", "varied")),
     lasts=(3, 300),
     request=(10, 300),
     wait=(0.01, 1),

@@ -24,7 +24,7 @@ WATCH = Round(
     also=(Flow((0.2, 2), (30, 120), ("clock",), ("fixed",), chance=0.4),),
 )
 WATCH_LEASES = Round(
-    reply=Flow((2, 20), (45, 200), ("clock", "ticks", "bursts"), ("fixed", "few")),
+    reply=Flow((2, 20), (20, 200), ("clock", "ticks", "bursts"), ("fixed", "few")),
     lasts=(8, 600),
     request=(20, 200),
     up=(Flow((0.1, 5), (10, 40), ("clock",), ("fixed",), echo=(20, 60)),),
@@ -59,7 +59,7 @@ CHATTER = Round(
     up=(Flow((1, 30), (10, 1_500), echo=(10, 900)),),
 )
 OPERATION = Round(
-    reply=Flow((1.5, 30), (45, 500), ("clock", "ticks", "lognormal", "drift", "bursts")),
+    reply=Flow((1.5, 30), (20, 500), ("clock", "ticks", "lognormal", "drift", "bursts")),
     lasts=(1.5, 60),
     request=(100, 100_000),
     wait=(0.1, 10),
@@ -80,12 +80,12 @@ TAIL = Round(
     think=(0.5, 10),
 )
 HEALTH = Round(
-    reply=Flow((0.5, 5), (4, 30), ("clock", "ticks"), ("fixed",)),
+    reply=Flow((0.8, 6), (4, 30), ("clock", "ticks"), ("fixed",)),
     lasts=(10, 600),
     request=(5, 60),
 )
 LOCATION = Round(
-    reply=Flow((1, 20), (45, 250), ("clock", "ticks", "drift"), ("fixed", "quantised", "varied")),
+    reply=Flow((1, 20), (20, 250), ("clock", "ticks", "drift"), ("fixed", "quantised", "varied")),
     lasts=(5, 600),
     request=(20, 300),
     up=(Flow((0.2, 10), (30, 120), ("clock", "ticks"), chance=0.5),),

@@ -24,7 +24,7 @@ MICROPHONE = _sound((10, 50), (60, 3_200))  # frames of 20 to 100 ms
 
 # One utterance after the other: sound up, a transcript that grows, then its final form.
 DICTATION = Round(
-    reply=Flow((1.5, 12), (45, 900), sizes=("growing", "varied", "mixed")),
+    reply=Flow((1.5, 12), (20, 900), sizes=("growing", "varied", "mixed")),
     lasts=(3, 60),
     request=(80, 2_000),
     wait=(0.2, 3),
@@ -36,7 +36,7 @@ DICTATION = Round(
 )
 # The recording goes up at once, the words come as they are understood.
 RECORDING = Round(
-    reply=Flow((2, 30), (45, 700), ("lognormal", "poisson", "bursts", "drift", "clock")),
+    reply=Flow((2, 30), (20, 700), ("lognormal", "poisson", "bursts", "drift", "clock")),
     lasts=(1, 60),
     request=(10_000, 100_000),
     wait=(0.2, 10),
@@ -74,7 +74,7 @@ SPOKEN_LIVE = Round(
     up=(Flow((0.3, 12), (20, 300), ("lognormal", "poisson", "clock")),),
 )
 TRANSLATION = Round(
-    reply=Flow((3, 30), (45, 700), sizes=("varied", "few", "fixed", "growing", "quantised")),
+    reply=Flow((3, 30), (20, 700), sizes=("varied", "few", "fixed", "growing", "quantised")),
     lasts=(0.8, 40),
     request=(100, 50_000),
     wait=(0.1, 6),
