@@ -143,10 +143,16 @@ def _finish(
     """Join the logs of a run with its capture; write flows, requests and the report."""
     logged: list[truth.Record] = []
     exchanges: list[truth.Record] = []
+    failed: list[truth.Record] = []
     for record in truth.read_records(sorted(work.glob("*.client.jsonl"))):
-        (exchanges if "exchange" in record else logged).append(record)
+        if "exchange" in record:
+            exchanges.append(record)
+        elif record["client_port"]:  # others never got as far as a connection
+            logged.append(record)
+        else:
+            failed.append(record)
     visits = list(truth.read_records(sorted(work.glob("*.visits.jsonl"))))
-    logged += [record for record in visits if record["client_port"] is not None]
+    logged += [record for record in visits if record["client_port"]]
     served = list(truth.read_records(sorted(work.glob("*.server.jsonl"))))
     seen: dict[truth.End, set[int]] = defaultdict(set)
     for record in served:

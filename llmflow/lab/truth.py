@@ -21,7 +21,6 @@ from llmflow.capture.columns import PROTOCOLS
 from llmflow.capture.records import NANOSECOND
 from llmflow.errors import LabError
 from llmflow.flows.stream import FlowStream
-from llmflow.lab.script import LLM_STREAM
 from llmflow.report.arrow import addresses
 
 LATE = 0.005  # seconds by which 99 % of a session's writes may be late
@@ -29,6 +28,7 @@ LATE = 0.005  # seconds by which 99 % of a session's writes may be late
 Record = dict[str, Any]
 End = tuple[str, int]  # address and port
 Key = tuple[str, End, End]  # protocol and both ends, in order: who is the client is told apart
+_SLACK = 2.0  # seconds between the clocks of a witness and of the capture
 _SAID = "number", "kind", "label", "category", "transport", "front", "client", "path", "error"
 _ENDS = ("protocol", "client_ip", "client_port", "server_ip", "server_port")
 
@@ -37,6 +37,7 @@ _ENDS = ("protocol", "client_ip", "client_port", "server_ip", "server_port")
 class Captured:
     """A connection of the capture: first and last time (unix seconds), packets, longest packet."""
 
+    key: Key
     start: float
     end: float
     packets: int
@@ -83,45 +84,32 @@ def key_of(record: Record) -> Key:
     return record["protocol"], low, high
 
 
-def captured_flows(capture: Path) -> dict[Key, Captured]:
-    """The flows of a capture, slices and reused ports together."""
-    found: dict[Key, Captured] = {}
+def captured_flows(capture: Path) -> list[Captured]:
+    """The flows of a capture, in order of time; ports that were used again make a new one."""
+    found = []
     for batch in FlowStream([str(capture)]).batches():
         f, p = batch.flows, batch.packets
         if not len(f):
             continue
-        last = f.first + f.packets - 1
-        longest = np.maximum.reduceat(p.ip_bytes, f.first)
         a, b = (
             zip(addresses(end.high, end.low).to_pylist(), end.port.tolist(), strict=True)
             for end in (f.a, f.b)
         )
-        for row, (one_end, other_end) in enumerate(zip(a, b, strict=True)):
-            protocol = PROTOCOLS.get(int(f.protocol[row]), str(f.protocol[row]))
-            low, high = sorted([one_end, other_end])
-            key = (protocol, low, high)
-            one = Captured(
-                float(p.time[f.first[row]] / NANOSECOND),
-                float(p.time[last[row]] / NANOSECOND),
-                int(f.packets[row]),
-                int(longest[row]),
-            )
-            before = found.get(key)
-            found[key] = one if before is None else _together(before, one)
-    return found
-
-
-def _together(a: Captured, b: Captured) -> Captured:
-    return Captured(
-        min(a.start, b.start),
-        max(a.end, b.end),
-        a.packets + b.packets,
-        max(a.longest, b.longest),
-    )
+        columns = (
+            p.time[f.first] / NANOSECOND,
+            p.time[f.first + f.packets - 1] / NANOSECOND,
+            f.packets,
+            np.maximum.reduceat(p.ip_bytes, f.first),
+        )
+        rows = zip(f.protocol.tolist(), a, b, *(c.tolist() for c in columns), strict=True)
+        for protocol, one, other, *rest in rows:
+            low, high = sorted([one, other])
+            found.append(Captured((PROTOCOLS.get(protocol, str(protocol)), low, high), *rest))
+    return sorted(found, key=lambda seen: (seen.start, seen.key))
 
 
 def join_flows(
-    captured: Mapping[Key, Captured],
+    captured: Iterable[Captured],
     connections: Iterable[Record],
     kernel: Iterable[Record],
     servers: Mapping[End, set[int]],
@@ -131,7 +119,7 @@ def join_flows(
 
     Parameters
     ----------
-    captured : mapping
+    captured : iterable of Captured
         From :func:`captured_flows`.
     connections : iterable of dict
         What clients logged.
@@ -152,14 +140,22 @@ def join_flows(
         Connections that a client logged and the capture lacks.
     """
     marked, logged = _by_key(kernel), _by_key(connections)
-    flows = []
-    for key, seen in sorted(captured.items(), key=lambda item: (item[1].start, item[0])):
-        flow = _label(logged.get(key, []), marked.get(key, []), servers, names)
+    flows: list[Record] = []
+    joined: set[int] = set()
+    for seen in captured:
+        mine = [one for one in logged.get(seen.key, []) if _meet(seen, one["start"], one["end"])]
+        marks = [one for one in marked.get(seen.key, []) if _meet(seen, one["time"], one["time"])]
+        joined.update(map(id, mine))
+        flow = _label(mine, [one for one in marks if one["mark"] in names], servers, names)
         if flow:
             span = {"start": seen.start, "end": seen.end, "packets": seen.packets}
             flows.append({**flow, **span, "longest": seen.longest})
-    lost = [record for key, some in logged.items() if key not in captured for record in some]
-    return flows, lost
+    return flows, [one for some in logged.values() for one in some if id(one) not in joined]
+
+
+def _meet(seen: Captured, start: float, end: float) -> bool:
+    """Whether a record is of this use of its ports."""
+    return start - _SLACK <= seen.end and end + _SLACK >= seen.start
 
 
 def _by_key(records: Iterable[Record]) -> dict[Key, list[Record]]:
@@ -175,7 +171,6 @@ def _label(
     servers: Mapping[End, set[int]],
     names: Mapping[int, tuple[str, str, str]],
 ) -> Record | None:
-    marked = [record for record in marked if record["mark"] in names]
     if not logged and not marked:
         return None
     first = (logged or marked)[0]
@@ -183,9 +178,6 @@ def _label(
     known = {names[record["mark"]] for record in marked}
     if logged:
         flow |= {name: first.get(name) for name in _SAID}
-        # Of two connections that shared their ports one after the other, a stream counts.
-        if any(record["label"] == LLM_STREAM for record in logged):
-            flow["label"] = LLM_STREAM
     else:
         flow |= dict(zip(("kind", "label", "category"), min(known), strict=True))
     numbers = {record["number"] for record in logged}

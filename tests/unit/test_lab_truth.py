@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ from llmflow.errors import LabError
 from llmflow.lab.truth import (
     Captured,
     End,
-    Key,
     Record,
     captured_flows,
     join_exchanges,
@@ -38,10 +37,12 @@ LOGGED: Record = ENDS | {
     "front": "uvicorn",
     "client": "httpx",
     "path": "lte",
+    "start": 1.0,
+    "end": 5.0,
     "error": None,
 }
 NAMES = {1: ("drip", "unknown", "chat"), 2: ("ssh", "other", "shell")}
-SEEN = {key_of(ENDS): Captured(1.0, 5.0, 30, 1400)}
+SEEN = [Captured(key_of(ENDS), 1.0, 5.0, 30, 1400)]
 SERVED = {("10.80.0.1", 50000): {7}}
 
 
@@ -49,7 +50,7 @@ def join(
     logged: list[Record],
     marks: list[int],
     served: Mapping[End, set[int]] = SERVED,
-    seen: Mapping[Key, Captured] = SEEN,
+    seen: Sequence[Captured] = SEEN,
 ) -> tuple[list[Record], list[Record]]:
     kernel = [ENDS | {"mark": mark, "time": 1.0} for mark in marks]
     return join_flows(seen, logged, kernel, served, NAMES)
@@ -88,15 +89,19 @@ def test_who_nobody_knows_has_no_record() -> None:
 
 
 def test_what_the_capture_lacks_is_listed() -> None:
-    flows, lost = join([LOGGED], [1], seen={})
+    flows, lost = join([LOGGED], [1], seen=[])
     assert not flows
     assert lost == [LOGGED]
 
 
-def test_of_two_sessions_on_one_connection_a_stream_counts() -> None:
-    quiet = LOGGED | {"label": "llm-service-no-stream"}
-    (flow,), _ = join([quiet, LOGGED], [1])
-    assert flow["label"] == "llm-stream"
+def test_ports_that_are_used_again_are_told_apart_by_time() -> None:
+    later = LOGGED | {"number": 8, "label": "other", "start": 100.0, "end": 105.0}
+    seen = [*SEEN, Captured(key_of(ENDS), 100.0, 105.0, 20, 900)]
+    served = {("10.80.0.1", 50000): {7, 8}}
+    flows, lost = join([later, LOGGED], [1], served, seen)
+    assert [flow["label"] for flow in flows] == ["llm-stream", "other"]
+    assert [flow["number"] for flow in flows] == [7, 8]
+    assert not lost
 
 
 def test_either_end_may_be_named_first() -> None:
@@ -122,7 +127,7 @@ def test_exchanges_get_what_their_server_wrote() -> None:
 def test_flows_of_a_capture_are_found_once_each() -> None:
     found = captured_flows(PCAPS / "mixed.pcap")
     assert len(found) == 18
-    assert all(one.packets > 0 and one.end >= one.start for one in found.values())
+    assert all(one.packets > 0 and one.end >= one.start for one in found)
 
 
 def test_a_line_that_is_no_object_is_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from llmflow.lab.net.processes import failed
 from llmflow.lab.net.topology import Topology, tap
 
 BUFFER = 64  # MiB of the kernel, for each interface
+PRIORITY = 12  # SCHED_FIFO, above all that sends: what it misses is missed for good
 SETTLE = 0.5  # seconds until packets seen by the kernel have reached the program
 PATIENCE = 30  # seconds for the rest of a large capture to be written
 COUNTS = re.compile(r"received/dropped on interface '([^']+)': (\d+)/(\d+)")
@@ -63,7 +64,10 @@ class Capture:
         try:  # the program may not be allowed to make the file, so it gets it open
             with self.file.open("wb") as output:
                 self._process = self.net.router.popen(
-                    ["dumpcap", "-q", *options, "-w", "-"], stdout=output, stderr=subprocess.PIPE
+                    ["dumpcap", "-q", *options, "-w", "-"],
+                    priority=PRIORITY,
+                    stdout=output,
+                    stderr=subprocess.PIPE,
                 )
         except OSError as error:
             raise LabError(
