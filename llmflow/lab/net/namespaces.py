@@ -99,6 +99,8 @@ class Host:
 
 def real_time_allowed() -> bool:
     """Whether this process may use real-time scheduling."""
+    if not hasattr(os, "sched_setscheduler"):  # not Linux
+        return False
     policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
