@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -144,4 +145,17 @@ def test_a_step_that_fails_undoes_those_before_it() -> None:
     net = Topology([FAST, broken])
     with pytest.raises(LabError, match="congestion"), net:
         pass
+    assert not left(net.server.namespace)
+
+
+def test_a_bridge_that_died_fails_the_run() -> None:
+    net = Topology([FAST])
+    stack = ExitStack()
+    stack.enter_context(net)
+    net._bridges["fast"].kill()
+    net._bridges["fast"].wait()
+    with pytest.raises(LabError, match="fast: the bridge ended"):
+        net.check()
+    with pytest.raises(LabError, match="died"):
+        stack.close()
     assert not left(net.server.namespace)

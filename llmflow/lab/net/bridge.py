@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
-import os
 import socket
 import struct
 import sys
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from llmflow.errors import LabError
 from llmflow.lab.net.impairment import SECOND, Link
+from llmflow.lab.net.namespaces import ask_real_time
 from llmflow.lab.net.paths import AccessPath, direction
 from llmflow.lab.net.processes import READY, say
 
@@ -131,11 +131,7 @@ def be_punctual() -> bool:
     """Ask for exact timers and real-time scheduling; whether the latter was granted."""
     ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0)
     gc.disable()  # nothing here makes cycles
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(PRIORITY))
-    except PermissionError:
-        return False
-    return True
+    return ask_real_time(PRIORITY)
 
 
 def main(client: str, server: str, config: str) -> None:

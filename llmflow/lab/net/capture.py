@@ -26,6 +26,9 @@ COUNTS = re.compile(r"received/dropped on interface '([^']+)': (\d+)/(\d+)")
 class Capture:
     """Captures what passes while the ``with`` block runs, as pcapng with nanoseconds.
 
+    Packets of one path stand in the order of time; those of different paths need not, by some
+    tenths of a second.
+
     Parameters
     ----------
     net : Topology

@@ -42,7 +42,6 @@ TOOLS = {
 DEBIAN = {
     "ip": "iproute2",
     "ss": "iproute2",
-    "tc": "iproute2",
     "sysctl": "procps",
     "setpriv": "util-linux",
     "chrt": "util-linux",
@@ -56,12 +55,9 @@ DEBIAN = {
     "git-daemon": "git",
     "psql": "postgresql",
     "redis-cli": "redis-tools",
-    "aria2c": "aria2",
-    "transmission-cli": "transmission-cli",
     "Xvfb": "xvfb",
     "Xvnc": "tigervnc-standalone-server",
     "xtigervncviewer": "tigervnc-viewer",
-    "wg": "wireguard-tools",
     "tail": "coreutils",
 }
 

@@ -17,7 +17,7 @@ from llmflow.errors import LabError
 from llmflow.lab.net.processes import run
 
 NAMESPACES, FILES = Path("/run/netns"), Path("/etc/netns")
-PATIENCE = 5.0  # seconds until killed processes must be gone
+ROUNDS, PAUSE = 250, 0.02  # of killing processes, and seconds in between
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +97,25 @@ class Host:
         run(["ip", "-netns", self.namespace, "-batch", "-"], stdin="\n".join(lines) + "\n")
 
 
-def real_time_allowed() -> bool:
-    """Whether this process may use real-time scheduling."""
-    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+def ask_real_time(priority: int) -> bool:
+    """Ask for real-time scheduling of this process; whether it was granted."""
+    if not hasattr(os, "sched_setscheduler"):  # not Linux
+        return False
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except OSError:
         return False
-    os.sched_setscheduler(0, policy, param)
     return True
+
+
+def real_time_allowed() -> bool:
+    """Whether this process may use real-time scheduling; it goes on as it was."""
+    if not hasattr(os, "sched_setscheduler"):
+        return False
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    allowed = ask_real_time(1)
+    os.sched_setscheduler(0, policy, param)
+    return allowed
 
 
 def remove(prefix: str) -> None:
@@ -117,14 +127,16 @@ def remove(prefix: str) -> None:
         If processes survive or a namespace cannot be deleted.
     """
     names = [path.name for path in NAMESPACES.glob(f"{prefix}*")]
-    end = time.monotonic() + PATIENCE
-    while alive := [pid for name in names for pid in run(["ip", "netns", "pids", name]).split()]:
-        if time.monotonic() > end:
-            raise LabError(f"processes {' '.join(alive)} do not end", where=prefix)
+    for _ in range(ROUNDS):
+        alive = [pid for name in names for pid in run(["ip", "netns", "pids", name]).split()]
+        if not alive:
+            break
         for pid in alive:
             with suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
-        time.sleep(0.02)
+        time.sleep(PAUSE)
+    else:
+        raise LabError(f"processes {' '.join(alive)} do not end", where=prefix)
     for name in names:
         run(["ip", "netns", "delete", name])
     for path in FILES.glob(f"{prefix}*"):

@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -126,8 +127,10 @@ class Topology:
         return server_addresses(list(self.paths).index(path))
 
     def __enter__(self) -> Self:
-        if os.geteuid() != 0:
-            raise LabError("the traffic lab makes network namespaces", hint="run it as root")
+        if sys.platform != "linux" or os.geteuid() != 0:
+            raise LabError(
+                "the traffic lab makes network namespaces", hint="run it on Linux and as root"
+            )
         with self._cleanup:  # of what there is by then, should a step fail
             self._cleanup.callback(_dismiss, self._guard())
             self._cleanup.callback(self._stop_bridges)
@@ -231,8 +234,9 @@ class Topology:
     def _stop_bridges(self) -> None:
         for name, process in self._bridges.items():
             output, _ = process.communicate(timeout=PATIENCE)
-            if process.returncode == 0:
-                self.statistics[name] = json.loads(output)
+            if process.returncode:
+                raise failed(process, "died")
+            self.statistics[name] = json.loads(output)
 
 
 class _End(NamedTuple):
