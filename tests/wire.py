@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
+import hashlib
 import ipaddress
 import json
 import os
@@ -57,6 +59,13 @@ def certificates(folder: Path) -> tuple[Path, Path]:
     return chain, secret
 
 
+def public_key_hash(chain: Path) -> str:
+    """What Chromium wants to be told of a certificate that it shall accept."""
+    key = x509.load_pem_x509_certificate(chain.read_bytes()).public_key()
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    return base64.b64encode(hashlib.sha256(key.public_bytes(*form)).digest()).decode()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -109,6 +118,7 @@ def play(folder: Path, sessions: list[Session], **more: Any) -> dict[str, list[d
             "log": str(folder / "client.jsonl"),
             "keys": str(folder / "keys.log"),
             "folder": str(folder / "browser"),
+            "spki": [public_key_hash(folder / "chain.pem")],
             **more,
         }
         (folder / "client.json").write_text(json.dumps(config))
