@@ -20,6 +20,7 @@ Range = tuple[float, float]
 # TLS hides what it says; text without control characters also does for headers and in clear.
 _POOL = base64.urlsafe_b64encode(Random(20_251_125).randbytes(150_000))
 LARGEST_WRITE = 64_000  # bytes
+_HEAD = 9  # bytes of a header that leaves before its message
 
 
 def spread(rng: Random, bounds: Range) -> float:
@@ -180,6 +181,8 @@ class Flow:
         Writes above that many bytes leave in pieces: datagrams.
     echo : tuple of float or None
         Of a flow up: bytes with which the server answers each write.
+    even : bool
+        A machine's clock: no stalls, no outsize writes, none in two pieces.
     """
 
     rate: Range
@@ -190,6 +193,7 @@ class Flow:
     most: int = 16_000
     split: int = LARGEST_WRITE
     echo: Range | None = None
+    even: bool = False
 
 
 class Source:
@@ -197,27 +201,51 @@ class Source:
 
     def __init__(self, flow: Flow, rng: Random) -> None:
         self.flow, self._rng = flow, rng
-        self._gaps = CLOCKS[rng.choice(flow.clocks)](rng, 1 / spread(rng, flow.rate))
+        self._usual = 1 / spread(rng, flow.rate)
+        self._gaps = CLOCKS[rng.choice(flow.clocks)](rng, self._usual)
         self._size = SIZES[rng.choice(flow.sizes)](rng, spread(rng, flow.size))
         self._delay = spread(rng, (0.002, 0.08))
+        # Nothing real is as tidy as its clock: half of the sessions each have one of these.
+        self._stalls = self._sometimes((0.003, 0.06))
+        self._outsize = self._sometimes((0.005, 0.1))
+        self._pieces = self._sometimes((0.05, 1))
+        self._gathers = self._sometimes((0.1, 1))  # how much grows with the time since the last
+
+    def _sometimes(self, share: Range) -> float:
+        tidy = self.flow.even or self._rng.choice((True, False))
+        return 0.0 if tidy else spread(self._rng, share)
+
+    def _happens(self, share: float) -> bool:
+        return self._rng.random() < share
 
     def gap(self) -> float:
-        return next(self._gaps)
+        stall = self._rng.uniform(3, 15) if self._happens(self._stalls) else 1
+        return next(self._gaps) * stall
+
+    def _sizes(self, at: int, gap: float) -> list[int]:
+        """Bytes of the write at a position, or of the pieces in which it leaves."""
+        more = spread(self._rng, (2, 15)) if self._happens(self._outsize) else 1.0
+        more *= 1 + self._gathers * (gap / self._usual - 1)
+        size = max(1, min(self.flow.most, round(self._size(at) * more)))
+        if self._happens(self._pieces) and size > _HEAD:
+            head = self._rng.choice((_HEAD, self._rng.randrange(1, size)))  # or a header alone
+            return [head, size - head]
+        step = self.flow.split
+        return [min(step, size - start) for start in range(0, size, step)]
 
     def writes(
         self, start: float, end: float, budget: Budget, count: float = math.inf
     ) -> list[Write]:
         """Write from ``start`` to ``end``, at most ``count`` times and within the budget."""
         out: list[Write] = []
-        due = start
+        due, gap = start, self._usual
         for at in itertools.count():
-            size = max(1, min(self.flow.most, round(self._size(at))))
-            if due > end or at >= count or not budget.take(size):
+            sizes = self._sizes(at, gap)
+            if due > end or at >= count or not budget.take(sum(sizes)):
                 break
-            for piece in range(0, size, self.flow.split):
-                part = min(self.flow.split, size - piece)
-                out.append(Write(due, payload(self._rng, part)))
-            due += self.gap()
+            out += [Write(due, payload(self._rng, size)) for size in sizes]
+            gap = self.gap()
+            due += gap
         return out
 
     def echoes(self, writes: list[Write], budget: Budget) -> list[Write]:

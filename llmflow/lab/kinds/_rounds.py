@@ -91,6 +91,23 @@ class Side:
     chance: float = 1.0
 
 
+# What many clients send meanwhile: receipts and cursors on the connection itself, telemetry as
+# requests of their own.
+RECEIPTS = Flow((0.2, 15), (8, 2_500), chance=0.5)
+TELEMETRY = Side(
+    Round(
+        reply=Flow((20, 60), (2, 400)),
+        count=(1, 1),
+        request=(200, 60_000),
+        wait=(0.002, 0.2),
+        path="/telemetry",
+        content_type="application/json",
+    ),
+    every=(0.2, 6),
+    chance=0.6,
+)
+
+
 class _Settled:
     """A round with the values of one session."""
 
@@ -191,10 +208,26 @@ class Rounds:
         What a round may be; each session draws its values of each once.
     rounds : tuple of float
         How many there are at most.
+    up, side : Flow, Side, optional
+        Added to every shape.
     """
 
-    def __init__(self, *shapes: Round, rounds: Range = (1, 400)) -> None:
-        self._shapes, self._rounds = shapes, rounds
+    def __init__(
+        self,
+        *shapes: Round,
+        rounds: Range = (1, 400),
+        up: Flow | None = None,
+        side: Side | None = None,
+    ) -> None:
+        self._rounds = rounds
+        self._shapes = [
+            replace(
+                shape,
+                up=(*shape.up, up) if up else shape.up,
+                sides=(*shape.sides, side) if side else shape.sides,
+            )
+            for shape in shapes
+        ]
 
     def __call__(self, rng: Random, seconds: float) -> tuple[Exchange, ...]:
         settled = [_Settled(rng, shape) for shape in self._shapes]

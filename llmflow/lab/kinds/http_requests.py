@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import BROWSER, HTTP, Round, Rounds, Side
+from llmflow.lab.kinds._rounds import BROWSER, HTTP, TELEMETRY, Round, Rounds, Side
 from llmflow.lab.script import OTHER, Kind
 
 JSON = "application/json"
@@ -12,7 +12,14 @@ BODY = Flow((20, 60), (100, 8_000), ("bursts", "lognormal", "poisson"))
 
 
 def _kind(name: str, *shapes: Round, transports: tuple[str, ...] = HTTP) -> Kind:
-    return Kind(name, OTHER, "http-requests", transports, Rounds(*shapes, rounds=MANY), BROWSER)
+    return Kind(
+        name,
+        OTHER,
+        "http-requests",
+        transports,
+        Rounds(*shapes, rounds=MANY, side=TELEMETRY),
+        BROWSER,
+    )
 
 
 def _assets(size: Range, most: Range, every: Range = (0.01, 0.3)) -> Side:
@@ -27,20 +34,6 @@ def _assets(size: Range, most: Range, every: Range = (0.01, 0.3)) -> Side:
     )
     return Side(asset, every, most)
 
-
-BEACON = Side(
-    Round(
-        reply=Flow((20, 60), (2, 200)),
-        count=(1, 1),
-        request=(200, 30_000),
-        wait=(0.003, 0.2),
-        path="/collect",
-        content_type=JSON,
-    ),
-    every=(0.1, 3),
-    most=(5, 60),
-    chance=0.5,
-)
 
 # Held until something happens or the server gives up; then asked again at once.
 LONG_POLL = Round(
@@ -79,7 +72,7 @@ PAGE = Round(
     wait=(0.02, 2),
     think=(1, 12),
     opening=(2_000, 40_000),
-    sides=(_assets((400, 16_000), (10, 60)), BEACON),
+    sides=(_assets((400, 16_000), (10, 60)),),
     method="GET",
     path="/page",
     content_type="text/html",
@@ -90,7 +83,7 @@ TILES = Round(
     request=(20, 1_500),
     wait=(0.005, 0.4),
     think=(0.1, 4),
-    sides=(_assets((600, 14_000), (4, 20), (0.005, 0.1)), BEACON),
+    sides=(_assets((600, 14_000), (4, 20), (0.005, 0.1)),),
     method="GET",
     path="/tile",
     content_type="image/png",
@@ -122,7 +115,7 @@ SCROLL = Round(
     request=(100, 3_000),
     wait=(0.03, 1.5),
     think=(0.5, 6),
-    sides=(_assets((500, 14_000), (3, 20)), BEACON),
+    sides=(_assets((500, 14_000), (3, 20)),),
     path="/feed",
     content_type=JSON,
 )
@@ -132,7 +125,6 @@ MAIL = Round(
     request=(100, 8_000),
     wait=(0.03, 1.5),
     think=(0.5, 10),
-    sides=(BEACON,),
     path="/mail",
     content_type=JSON,
 )
@@ -206,7 +198,7 @@ SHOP = Round(
     request=(200, 3_000),
     wait=(0.1, 3),
     think=(1, 10),
-    sides=(_assets((800, 9_000), (4, 30)), BEACON),
+    sides=(_assets((800, 9_000), (4, 30)),),
     path="/offers",
     content_type=JSON,
 )

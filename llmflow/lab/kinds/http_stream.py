@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import BROWSER, HTTP, Round, Rounds, Side
+from llmflow.lab.kinds._rounds import BROWSER, HTTP, TELEMETRY, Round, Rounds, Side
 from llmflow.lab.script import OTHER, Kind
 
 MEDIA = "video/mp4"
@@ -14,7 +14,14 @@ def _kind(
     name: str, *shapes: Round, transports: tuple[str, ...] = HTTP, rounds: Range = (1, 400)
 ) -> Kind:
     clients = BROWSER if transports == HTTP else ()
-    return Kind(name, OTHER, "http-stream", transports, Rounds(*shapes, rounds=rounds), clients)
+    return Kind(
+        name,
+        OTHER,
+        "http-stream",
+        transports,
+        Rounds(*shapes, rounds=rounds, side=TELEMETRY),
+        clients,
+    )
 
 
 DOWNLOAD = Round(
@@ -199,7 +206,7 @@ PREVIEW = Round(
 KINDS = (
     _kind("paced-download", DOWNLOAD),
     _kind("hls", SEGMENTS, PLAYLIST, rounds=(6, 60)),
-    _kind("ll-hls", PARTS, PLAYLIST),
+    _kind("ll-hls", PARTS, PLAYLIST, rounds=(8, 400)),
     _kind("dash", SEGMENTS),
     _kind("radio-trickle", RADIO_TRICKLE),
     _kind("music-bursts", RADIO_BURSTS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import Round, Rounds
+from llmflow.lab.kinds._rounds import RECEIPTS, Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
 SECRET = ("tls", "tcp")
@@ -12,7 +12,7 @@ BEAT = Flow((0.03, 1), (2, 60), ("clock",), ("fixed",), chance=0.6)
 
 
 def _kind(name: str, transports: tuple[str, ...], *shapes: Round, rounds: Range = (1, 400)) -> Kind:
-    return Kind(name, OTHER, "messaging", transports, Rounds(*shapes, rounds=rounds))
+    return Kind(name, OTHER, "messaging", transports, Rounds(*shapes, rounds=rounds, up=RECEIPTS))
 
 
 TELEMETRY = Round(
@@ -176,7 +176,7 @@ KINDS = (
     _kind("syslog", SECRET, SYSLOG),
     _kind("trading-quotes", SECRET, QUOTES),
     _kind("trading-orders", SECRET, ORDERS),
-    _kind("sip", SECRET, SIGNALLING),
+    _kind("sip", SECRET, SIGNALLING, rounds=(6, 400)),
     _kind("xmpp", SECRET, STANZAS),
     _kind("message-queue", SECRET, QUEUE),
     _kind("log-broker", CLEAR, POLLED_LOG, rounds=(20, 400)),

@@ -6,16 +6,10 @@ One GET, then news for as long as the page is open; some of them end and are ask
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import BROWSER, HTTP, Round, Rounds, Side
+from llmflow.lab.kinds._rounds import BROWSER, HTTP, TELEMETRY, Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
 KEEP_ALIVE = Flow((0.03, 1), (2, 40), ("clock",), ("fixed",), chance=0.5)
-REPORT = Flow((1, 2), (2, 400))
-TELEMETRY = Side(
-    Round(reply=REPORT, count=(1, 1), request=(200, 60_000), wait=(0.002, 0.2)),
-    every=(0.3, 8),
-    chance=0.4,
-)
 
 
 def _push(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import Round, Rounds
+from llmflow.lab.kinds._rounds import RECEIPTS, Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
 PING = Flow((0.03, 0.5), (1, 12), ("clock",), ("fixed",), chance=0.5)
@@ -27,14 +27,14 @@ def _socket(
         wait=(0.005, 2),
         think=(0.2, 10),
         also=(PING, *also),
-        up=(PING, *up),
+        up=(PING, RECEIPTS, *up),
     )
     return Kind(f"ws-{name}", OTHER, "push-ws", ("ws",), Rounds(shape))
 
 
 def _asked(name: str, *shapes: Round) -> Kind:
     """Build a kind whose rounds each begin with a message of the client."""
-    return Kind(f"ws-{name}", OTHER, "push-ws", ("ws",), Rounds(*shapes))
+    return Kind(f"ws-{name}", OTHER, "push-ws", ("ws",), Rounds(*shapes, up=RECEIPTS))
 
 
 # Presence and "somebody is typing" make most of what a chat sends.

@@ -22,7 +22,7 @@ def _sent(
     chance: float = 1.0,
     echo: Range | None = None,
 ) -> Flow:
-    return Flow(rate, size, clocks, sizes, chance, 12_000, DATAGRAM, echo)
+    return Flow(rate, size, clocks, sizes, chance, 12_000, DATAGRAM, echo, even=True)
 
 
 def _kind(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import Round, Rounds
+from llmflow.lab.kinds._rounds import RECEIPTS, Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
 SECRET = ("tls", "tcp")
@@ -11,7 +11,7 @@ CLEAR = ("tcp", "tls")
 
 
 def _kind(name: str, transports: tuple[str, ...], *shapes: Round, rounds: Range = (1, 400)) -> Kind:
-    return Kind(name, OTHER, "remote", transports, Rounds(*shapes, rounds=rounds))
+    return Kind(name, OTHER, "remote", transports, Rounds(*shapes, rounds=rounds, up=RECEIPTS))
 
 
 KEYS = Flow((2, 9), (36, 60), ("lognormal", "on-off", "bursts"), ("fixed", "few"), echo=(36, 90))

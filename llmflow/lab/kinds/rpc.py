@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import Round, Rounds
+from llmflow.lab.kinds._rounds import RECEIPTS, Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
 GRPC = ("grpc",)
 
 
 def _rpc(name: str, *shapes: Round, rounds: Range = (1, 400)) -> Kind:
-    return Kind(f"grpc-{name}", OTHER, "rpc", GRPC, Rounds(*shapes, rounds=rounds))
+    return Kind(f"grpc-{name}", OTHER, "rpc", GRPC, Rounds(*shapes, rounds=rounds, up=RECEIPTS))
 
 
 # Pods and keys change in waves: a deployment, a lease that is renewed, then nothing.

@@ -6,13 +6,16 @@ They may run on large models, but what streams is no chat reply; by policy they 
 from __future__ import annotations
 
 from llmflow.lab.kinds._draw import Flow, Range
-from llmflow.lab.kinds._rounds import BROWSER, HTTP, Round, Rounds
+from llmflow.lab.kinds._rounds import BROWSER, HTTP, TELEMETRY, Round, Rounds
 from llmflow.lab.script import OTHER, Kind
 
 
 def _kind(name: str, transports: tuple[str, ...], *shapes: Round, rounds: Range = (1, 400)) -> Kind:
+    side = TELEMETRY if set(transports) <= set(HTTP) else None
     clients = BROWSER if set(HTTP) <= set(transports) else ()
-    return Kind(name, OTHER, "speech", transports, Rounds(*shapes, rounds=rounds), clients)
+    return Kind(
+        name, OTHER, "speech", transports, Rounds(*shapes, rounds=rounds, side=side), clients
+    )
 
 
 def _sound(frames: Range, size: Range) -> Flow:
