@@ -22,6 +22,7 @@ from llmflow.lab.programs._place import ClientPlace, Popen, ServerPlace
 __all__ = ["ClientPlace", "Program", "ServerPlace", "missing", "programs", "start"]
 
 READY = 30.0  # seconds a server may take to listen
+NEEDS = ("setpriv", "ss")  # executables, whatever the program
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def programs() -> dict[str, Program]:
 
 def missing(program: Program) -> list[str]:
     """Executables and modules a program needs and does not find here."""
-    absent = [name for name in program.needs if not shutil.which(name)]
+    absent = [name for name in NEEDS + program.needs if not shutil.which(name)]
     return absent + [name for name in program.modules if not importlib.util.find_spec(name)]
 
 
