@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
 from llmflow.lab.programs._place import ClientPlace, Popen, ServerPlace
 
 __all__ = ["ClientPlace", "Program", "ServerPlace", "missing", "programs", "start"]
@@ -96,7 +96,7 @@ def start(program: Program, place: ServerPlace) -> list[Popen]:
 
     Raises
     ------
-    LlmflowError
+    LabError
         If a process ends, or half a minute passes, before the server listens.
     """
     processes = program.serve(place)
@@ -106,7 +106,7 @@ def start(program: Program, place: ServerPlace) -> list[Popen]:
         if ended or time.monotonic() > waits_until:
             for process in processes:
                 process.kill()
-            raise LlmflowError(
+            raise LabError(
                 "the server ended at once" if ended else f"no server after {READY:.0f} s",
                 where=program.name,
                 hint=f"read {place.scratch / 'log'}",

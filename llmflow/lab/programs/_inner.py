@@ -13,7 +13,7 @@ import sys
 from asyncio import StreamReader, StreamWriter
 from random import Random
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
 from llmflow.lab.kinds import kinds
 from llmflow.lab.programs import ClientPlace, ServerPlace
 from llmflow.lab.programs._place import Popen, trusting
@@ -76,7 +76,7 @@ async def visit(place: ClientPlace, label: str, device: str, port: int) -> None:
     """Play one connection of any kind of that label through a tunnel's device."""
     fitting = [name for name, kind in kinds().items() if kind.label == label]
     if not fitting:
-        raise LlmflowError(f"no kind of traffic is labelled {label}")
+        raise LabError(f"no kind of traffic is labelled {label}")
     asked = place.rng.choice(fitting), place.rng.getrandbits(32), place.left
     stream = await _connect(device, port)
     trust = trusting(place.authority)

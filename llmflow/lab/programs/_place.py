@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
 
 Popen = subprocess.Popen[Any]
 # A process of a program never outlives the one that started it, not even a killed one.
@@ -148,7 +148,7 @@ def _finish(process: Popen, name: str | Path, seconds: float) -> str:
         process.kill()
         raise
     if process.returncode:
-        raise LlmflowError(f"ended with {process.returncode}: {said[-300:]}", where=Path(name).name)
+        raise LabError(f"ended with {process.returncode}: {said[-300:]}", where=Path(name).name)
     return str(said)
 
 
@@ -164,7 +164,7 @@ def await_path(path: Path, seconds: float = 15) -> None:
     until = time.monotonic() + seconds
     while not path.exists():
         if time.monotonic() > until:
-            raise LlmflowError(f"not there after {seconds:.0f} s", where=str(path))
+            raise LabError(f"not there after {seconds:.0f} s", where=str(path))
         time.sleep(0.05)
 
 

@@ -10,7 +10,7 @@ from asyncio import StreamReader, StreamWriter
 from pathlib import Path
 from random import Random
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
 from llmflow.lab.programs import ClientPlace, Program, ServerPlace
 from llmflow.lab.programs._place import Popen, await_path
 from llmflow.lab.programs._talker import talker
@@ -97,7 +97,7 @@ async def _greet(reader: StreamReader, writer: StreamWriter, rng: Random) -> byt
     await reader.readexactly((await reader.readexactly(1))[0])
     writer.write(b"\x01")
     if await reader.readexactly(4) != bytes(4):
-        raise LlmflowError("the VNC server wants a password")
+        raise LabError("the VNC server wants a password")
     writer.write(b"\x01")
     head = await reader.readexactly(24)
     await reader.readexactly(int.from_bytes(head[20:], "big"))
@@ -122,7 +122,7 @@ async def _look(
             size = (await reader.readexactly(7))[3:]
             await reader.readexactly(int.from_bytes(size, "big"))
         elif kind != BELL:
-            raise LlmflowError(f"unknown message {kind} of the VNC server")
+            raise LabError(f"unknown message {kind} of the VNC server")
 
 
 async def _picture(reader: StreamReader) -> None:
