@@ -16,12 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
 from llmflow.lab.programs._place import ClientPlace, Popen, ServerPlace
 
 __all__ = ["ClientPlace", "Program", "ServerPlace", "missing", "programs", "start"]
 
 READY = 30.0  # seconds a server may take to listen
+NEEDS = ("setpriv", "ss")  # executables, whatever the program
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def programs() -> dict[str, Program]:
 
 def missing(program: Program) -> list[str]:
     """Executables and modules a program needs and does not find here."""
-    absent = [name for name in program.needs if not shutil.which(name)]
+    absent = [name for name in NEEDS + program.needs if not shutil.which(name)]
     return absent + [name for name in program.modules if not importlib.util.find_spec(name)]
 
 
@@ -95,7 +96,7 @@ def start(program: Program, place: ServerPlace) -> list[Popen]:
 
     Raises
     ------
-    LlmflowError
+    LabError
         If a process ends, or half a minute passes, before the server listens.
     """
     processes = program.serve(place)
@@ -105,7 +106,7 @@ def start(program: Program, place: ServerPlace) -> list[Popen]:
         if ended or time.monotonic() > waits_until:
             for process in processes:
                 process.kill()
-            raise LlmflowError(
+            raise LabError(
                 "the server ended at once" if ended else f"no server after {READY:.0f} s",
                 where=program.name,
                 hint=f"read {place.scratch / 'log'}",

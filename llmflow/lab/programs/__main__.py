@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-import json
 import multiprocessing
 import os
 import signal
@@ -17,9 +16,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from llmflow.lab.plan import read_plan
 from llmflow.lab.programs import ClientPlace, programs
 from llmflow.lab.programs._place import scratch_directory
 from llmflow.lab.programs.config import Config
+from llmflow.lab.records import append
 from llmflow.lab.script import Session
 
 OVERRUN = 20.0  # seconds a visit may last beyond what was planned
@@ -39,10 +40,8 @@ class Visit:
 
 def play(config: Config) -> None:
     """Play every session of the plan that is a program's and of this path, each at its time."""
-    lines = config.plan.read_text().splitlines()
-    plan = [Session(**json.loads(line)) for line in lines]
     known = programs()
-    plan = [one for one in plan if one.path == config.path and one.kind in known]
+    plan = [one for one in read_plan(config.plan) if one.path == config.path and one.kind in known]
     for name in sorted({one.kind for one in plan}):
         for module in known[name].modules:
             importlib.import_module(module)
@@ -78,6 +77,8 @@ def _reap(config: Config, running: list[Visit]) -> list[Visit]:
 def _visit(config: Config, session: Session) -> None:
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The player keeps its real-time priority; programs must not have it, as some compute a lot.
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     program = programs()[session.kind]
     os.setgid(config.gids[program.name])
     began, error = time.time(), None
@@ -132,11 +133,8 @@ def _record(
         "end": time.time(),
         "error": error,
     }
-    # One write at the end of the file: the records of concurrent visits do not mix.
-    log = os.open(config.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.write(log, json.dumps(record).encode() + b"\n")
-    os.close(log)
+    append(config.log, [record])
 
 
 if __name__ == "__main__":
-    play(Config.from_json(Path(sys.argv[1]).read_text()))
+    play(Config.from_json(Path(sys.argv[1])))

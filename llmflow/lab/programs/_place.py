@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 import subprocess
 import tempfile
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
 
 Popen = subprocess.Popen[Any]
 # A process of a program never outlives the one that started it, not even a killed one.
@@ -147,8 +148,24 @@ def _finish(process: Popen, name: str | Path, seconds: float) -> str:
         process.kill()
         raise
     if process.returncode:
-        raise LlmflowError(f"ended with {process.returncode}: {said[-300:]}", where=Path(name).name)
+        raise LabError(f"ended with {process.returncode}: {said[-300:]}", where=Path(name).name)
     return str(said)
+
+
+def trusting(authority: Path) -> ssl.SSLContext:
+    """TLS of a client that calls servers by their address."""
+    made = ssl.create_default_context(cafile=str(authority))
+    made.check_hostname = False
+    return made
+
+
+def await_path(path: Path, seconds: float = 15) -> None:
+    """Wait until a server has made its socket."""
+    until = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > until:
+            raise LabError(f"not there after {seconds:.0f} s", where=str(path))
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
+from llmflow.lab.plan import checked, read_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,30 +45,19 @@ class Config:
     gids: dict[str, int]
 
     @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Parse a configuration.
-
-        Raises
-        ------
-        LlmflowError
-            If it is not JSON, or a field is missing, unknown or of another type.
-        """
+    def from_json(cls, path: Path) -> Self:
+        """Read it; LabError says what is wrong."""
+        found = checked(cls, read_object(path), str(path))
         try:
-            values: dict[str, Any] = json.loads(text)
-            made = cls(**values)
             return cls(
-                t0=float(made.t0),
-                path=str(made.path),
-                plan=Path(made.plan),
-                log=Path(made.log),
-                authority=Path(made.authority),
-                servers={str(name): str(host) for name, host in made.servers.items()},
-                shared={str(name): Path(place) for name, place in made.shared.items()},
-                gids={str(name): int(gid) for name, gid in made.gids.items()},
+                **found
+                | {name: Path(found[name]) for name in ("plan", "log", "authority")}
+                | {"shared": {name: Path(place) for name, place in found["shared"].items()}}
+                | {"gids": {name: int(gid) for name, gid in found["gids"].items()}}
             )
-        except (ValueError, TypeError, AttributeError) as error:
-            raise LlmflowError(
-                f"not a configuration: {error}", where="programs", hint="see programs.config.Config"
+        except (AttributeError, TypeError, ValueError) as error:
+            raise LabError(
+                f"a value is of a wrong type ({error})", where=str(path), hint="mend it"
             ) from None
 
     def to_json(self) -> str:

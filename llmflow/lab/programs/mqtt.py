@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from llmflow.lab.programs import ClientPlace, Program, ServerPlace
-from llmflow.lab.programs._place import Popen
+from llmflow.lab.programs._place import Popen, trusting
 from llmflow.lab.script import OTHER
 
 PORT = 8883
@@ -36,8 +36,7 @@ def visit(place: ClientPlace) -> None:
         client_id=f"sensor-{place.number}",
         protocol=rng.choice((mqtt.MQTTv311, mqtt.MQTTv5)),
     )
-    client.tls_set(str(place.authority))
-    client.tls_insecure_set(True)  # the server goes by its address here
+    client.tls_set_context(trusting(place.authority))
     subscribed = threading.Event()
     client.on_subscribe = lambda *_: subscribed.set()
     client.connect(place.server, PORT, keepalive=rng.choice((10, 30, 60)))

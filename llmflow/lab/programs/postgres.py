@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
 from llmflow.lab.programs import ClientPlace, Program, ServerPlace
 from llmflow.lab.programs._place import Popen
 from llmflow.lab.script import OTHER
@@ -25,7 +25,7 @@ def serve(place: ServerPlace) -> list[Popen]:
     """A cluster of its own in the scratch directory."""
     found = sorted(BINARIES.glob("*/bin/initdb"))
     if not found:
-        raise LlmflowError("no initdb", where=str(BINARIES), hint="install postgresql")
+        raise LabError("no initdb", where=str(BINARIES), hint="install postgresql")
     tools, data = found[-1].parent, place.scratch / "data"
     shutil.chown(place.scratch, USER, USER)
     as_user = ("setpriv", "--reuid", USER, "--regid", USER, "--clear-groups", "--")

@@ -6,14 +6,13 @@ import asyncio
 import os
 import struct
 import sys
-import time
 from asyncio import StreamReader, StreamWriter
 from pathlib import Path
 from random import Random
 
-from llmflow.errors import LlmflowError
+from llmflow.errors import LabError
 from llmflow.lab.programs import ClientPlace, Program, ServerPlace
-from llmflow.lab.programs._place import Popen
+from llmflow.lab.programs._place import Popen, await_path
 from llmflow.lab.programs._talker import talker
 from llmflow.lab.script import OTHER
 
@@ -44,7 +43,7 @@ def serve(place: ServerPlace) -> list[Popen]:
                 *("-SecurityTypes", "None", "-AlwaysShared", "-UseIPv6=0"),
             )
         )
-        _await(SOCKETS / f"X{display}")
+        await_path(SOCKETS / f"X{display}")
         xterm = ("xterm", "-display", f":{display}", "-geometry", "140x50+0+0", "-e")
         started.append(place.start(*xterm, *show))
     return started
@@ -53,14 +52,6 @@ def serve(place: ServerPlace) -> list[Popen]:
 def _free_display() -> int:
     taken = {path.name for path in SOCKETS.glob("X*")}
     return next(n for n in range(100 + os.getpid() % 5000, 10_000) if f"X{n}" not in taken)
-
-
-def _await(path: Path) -> None:
-    until = time.monotonic() + 15
-    while not path.exists():
-        if time.monotonic() > until:
-            raise LlmflowError("no X server within 15 s", where=str(path))
-        time.sleep(0.05)
 
 
 def visit(place: ClientPlace) -> None:
@@ -74,7 +65,7 @@ def visit(place: ClientPlace) -> None:
 def _watch(place: ClientPlace) -> None:
     display = _free_display()
     with place.popen("Xvfb", f":{display}", "-nolisten", "tcp"):
-        _await(SOCKETS / f"X{display}")
+        await_path(SOCKETS / f"X{display}")
         encoding = place.rng.choice(("Tight", "ZRLE", "Hextile"))
         options = ("-AutoSelect=0", f"-PreferredEncoding={encoding}", "-SecurityTypes=None")
         port = PORT + place.rng.choice((1, 2))
@@ -106,7 +97,7 @@ async def _greet(reader: StreamReader, writer: StreamWriter, rng: Random) -> byt
     await reader.readexactly((await reader.readexactly(1))[0])
     writer.write(b"\x01")
     if await reader.readexactly(4) != bytes(4):
-        raise LlmflowError("the VNC server wants a password")
+        raise LabError("the VNC server wants a password")
     writer.write(b"\x01")
     head = await reader.readexactly(24)
     await reader.readexactly(int.from_bytes(head[20:], "big"))
@@ -131,7 +122,7 @@ async def _look(
             size = (await reader.readexactly(7))[3:]
             await reader.readexactly(int.from_bytes(size, "big"))
         elif kind != BELL:
-            raise LlmflowError(f"unknown message {kind} of the VNC server")
+            raise LabError(f"unknown message {kind} of the VNC server")
 
 
 async def _picture(reader: StreamReader) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -10,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmflow.lab.programs import ClientPlace, Program, ServerPlace
-from llmflow.lab.programs._place import Popen
+from llmflow.lab.programs._place import Popen, trusting
 from llmflow.lab.script import OTHER
 
 if TYPE_CHECKING:
     import httpx
 
 VIDEO_PORT, RADIO_PORT, FILE_PORT = 8443, 8444, 8445
-LENGTH = 60  # seconds of media
+LENGTH = 30  # seconds of media
 BITRATES = {"low": 300, "middle": 900, "high": 2500}  # kbit/s
 RADIO_BITRATES = (64, 128, 256)  # kbit/s
 # One listener per address; a client may ask for a rate, as servers of media have one.
@@ -57,20 +56,20 @@ def serve(place: ServerPlace, port: int) -> list[Popen]:
 
 
 def _make_video(place: ServerPlace, media: Path) -> None:
-    source = f"testsrc2=size=640x360:rate=15:duration={LENGTH},noise=alls=30:allf=t"
+    source = f"testsrc2=size=480x270:rate=10:duration={LENGTH},noise=alls=30:allf=t"
     tone = f"anoisesrc=color=pink:amplitude=0.3:duration={LENGTH}"
     argv = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source, "-f", "lavfi", "-i", tone]
     for seconds in (2, 4):
         for name, rate in BITRATES.items():
             argv += ["-c:v", "libx264", "-preset", "ultrafast", "-b:v", f"{rate}k"]
-            argv += ["-maxrate", f"{rate}k", "-bufsize", f"{rate}k", "-g", "30", "-c:a", "aac"]
+            argv += ["-maxrate", f"{rate}k", "-bufsize", f"{rate}k", "-g", "20", "-c:a", "aac"]
             argv += ["-f", "hls", "-hls_time", str(seconds), "-hls_playlist_type", "vod"]
             argv.append(str(media / f"{name}-{seconds}-.m3u8"))
     place.run(*argv)
 
 
 def _make_radio(place: ServerPlace, media: Path) -> None:
-    source = f"anoisesrc=color=pink:amplitude=0.3:duration={LENGTH * 2}"
+    source = f"anoisesrc=color=pink:amplitude=0.3:duration={LENGTH * 4}"
     argv = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", source]
     for rate in RADIO_BITRATES:
         argv += ["-c:a", "libmp3lame", "-b:a", f"{rate}k", str(media / f"{rate}.mp3")]
@@ -140,11 +139,9 @@ def _client(place: ClientPlace, port: int) -> Iterator[httpx.Client]:
             known.add(ends)
             place.connected("tcp", *ends)
 
-    trust = ssl.create_default_context(cafile=str(place.authority))
-    trust.check_hostname = False  # the server goes by its address here
     with httpx.Client(
         base_url=f"https://{place.server}:{port}/",
-        verify=trust,
+        verify=trusting(place.authority),
         http2=place.rng.random() < 0.7,
         event_hooks={"response": [note]},
     ) as client:
@@ -163,8 +160,8 @@ PROGRAMS = tuple(
         visit=visit,
     )
     for name, category, port, visit, makers in (
-        ("hls", "video_streaming", VIDEO_PORT, watch, ("ffmpeg",)),
-        ("radio", "audio_streaming", RADIO_PORT, listen, ("ffmpeg",)),
-        ("download", "download", FILE_PORT, download, ()),
+        ("nginx-hls", "video_streaming", VIDEO_PORT, watch, ("ffmpeg",)),
+        ("nginx-radio", "audio_streaming", RADIO_PORT, listen, ("ffmpeg",)),
+        ("nginx-download", "download", FILE_PORT, download, ()),
     )
 )
