@@ -67,6 +67,7 @@ CLIENTS = {
     "udp": ("asyncio",),
 }
 SDKS = ("openai", "anthropic", "google-genai")
+PROBE = "probe-"  # kinds that test the lab itself; no wildcard means them
 PROGRAM = "program"  # transport, front and client of a genuine program
 _STAGGER = 0.25  # seconds between two sessions in one place, and twice that between first ones
 _MOST_SESSIONS = 200_000
@@ -196,7 +197,11 @@ def matching(patterns: Sequence[str]) -> list[str]:
     return [
         name
         for name in every
-        if any(fnmatch.fnmatchcase(full[name] if ":" in p else name, p) for p in patterns)
+        if any(
+            fnmatch.fnmatchcase(full[name] if ":" in pattern else name, pattern)
+            for pattern in patterns
+            if name.startswith(PROBE) <= pattern.startswith(PROBE)
+        )
     ]
 
 

@@ -137,7 +137,7 @@ def _decrypted(folder: Path, capture: Path, requests: list[Record]) -> Check:
         for request in requests
         if request["content_type"].startswith(_EVENTS)
         and request["transport"] in ("h1", "h2")
-        and request["writes"]
+        and request["events"]
     }
     keys = folder / "keys.log"
     rows = _tshark(
