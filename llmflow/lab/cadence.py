@@ -45,8 +45,11 @@ class Pace:
         Seconds between flushes: lognormal, median and sigma.
     tokens : float
         Mean tokens of a write, at least 1; geometric, as speculative decoding gives them.
-    even : float
-        Share of the writes that hold just this number of tokens, rounded.
+    unit : int
+        Tokens come in multiples of it.
+    coupling : float
+        How much a flush holds of what was made since the last one: 0, nothing to do with the gap;
+        1, tokens in proportion to it.
     writes : float
         Mean writes of a flush, at least 1; geometric. Many: bursts, as behind a content filter.
     clock : float
@@ -65,7 +68,8 @@ class Pace:
     first: float
     gap: float
     tokens: float = 1.0
-    even: float = 0.0
+    unit: int = 1
+    coupling: float = 0.0
     sigma: float = 0.5
     first_sigma: float = 0.5
     writes: float = 1.0
@@ -105,7 +109,7 @@ def personal(rng: Random, pace: Pace, factor: float = 1.5) -> Pace:
         pace,
         first=around(rng, pace.first, factor),
         gap=around(rng, pace.gap, factor),
-        tokens=pace.tokens if pace.even else max(1.0, around(rng, pace.tokens, factor**0.5)),
+        tokens=pace.unit * max(1.0, around(rng, pace.tokens / pace.unit, factor**0.5)),
         writes=max(1.0, around(rng, pace.writes, factor**0.5)),
         sigma=around(rng, pace.sigma, 1.3),
         drift=around(rng, pace.drift, 2),
@@ -141,19 +145,21 @@ def flushes(rng: Random, pace: Pace, tokens: int, *, wait: float | None = None) 
     """
     now = lognormal(rng, pace.first, pace.first_sigma) if wait is None else wait
     made: list[Flush] = []
-    slow = 0.0  # logarithm of how much slower the server is at the moment
+    mean = pace.tokens / pace.unit
+    slow, stretch = 0.0, 1.0  # logarithm of how slow the server is now; of this gap, to the usual
     while tokens > 0:
         due = now
         for _ in range(geometric(rng, pace.writes)):
-            even = pace.even and chance(rng, pace.even)
-            piece = min(tokens, round(pace.tokens) if even else geometric(rng, pace.tokens))
+            piece = min(tokens, pace.unit * geometric(rng, mean * stretch))
             made.append(Flush(due, piece))
             tokens -= piece
             due += lognormal(rng, pace.spread, 0.8)
             if tokens == 0:
                 break
         slow = 0.97 * slow + rng.gauss(0, 0.25 * pace.drift)
-        now = max(due, now + lognormal(rng, pace.gap, pace.sigma) * math.exp(slow))
+        gap = lognormal(rng, pace.gap, pace.sigma) * math.exp(slow)
+        stretch = (gap / pace.gap) ** pace.coupling
+        now = max(due, now + gap)
         if chance(rng, pace.pause):
             now += lognormal(rng, pace.pause_s, 0.6)
     return _on_clock(rng, pace, made) if pace.clock else made

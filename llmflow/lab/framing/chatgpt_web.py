@@ -16,7 +16,7 @@ from llmflow.lab.text import identifier
 STEP, REST = 8, 5  # with 22 bytes of TLS 1.3 and 9 of HTTP/2 a payload leaves 4 modulo 8
 LEAST = 237  # bytes of an event: 268 of payload
 REFERENCES = 0.06  # share of the events with another one beside them
-ROOM = 35  # characters of text in it; more text adds to it
+ROOM = 25  # characters of text in it; more text adds to it
 
 
 class DeltaEncoding:

@@ -49,20 +49,14 @@ def assets(rng: Random, headers: Headers, count: int) -> list[Exchange]:
     ]
 
 
-def telemetry(
-    rng: Random, headers: Headers, path: str, size: float, count: int, seconds: float
-) -> list[Exchange]:
-    """Uploads of ``size`` bytes together, spread over a reply of so many seconds."""
-    moments = sorted(rng.uniform(0, seconds) for _ in range(count))
-    return [
-        Exchange(
-            (Write(rng.uniform(0.01, 0.05), b'{"success":true}'),),
-            identifier(rng, max(200, round(size / count * rng.uniform(0.5, 1.5)))).encode(),
-            think=moment,
-            beside=True,
-            path=path,
-            headers=headers,
-            content_type="application/json",
-        )
-        for moment in moments
-    ]
+def telemetry(rng: Random, headers: Headers, path: str, size: float, think: float) -> Exchange:
+    """An upload of about ``size`` bytes, beside the exchange before."""
+    return Exchange(
+        (Write(rng.uniform(0.01, 0.05), b'{"success":true}'),),
+        identifier(rng, round(size)).encode(),
+        think=think,
+        beside=True,
+        path=path,
+        headers=headers,
+        content_type="application/json",
+    )

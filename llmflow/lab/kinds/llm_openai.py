@@ -16,10 +16,17 @@ from llmflow.lab.kinds._talk import Service, converse
 from llmflow.lab.script import LLM_STREAM, Kind
 from llmflow.lab.text import identifier
 
-# dev: first byte p50 0.417 s; flushes lognormal(-3.67, 0.753), of two events nearly always; one in
-# five leaves as 27 and 599 bytes.
+# dev: first byte p50 0.417 s; flushes lognormal(-3.67, 0.753) over all streams, of two events
+# mostly, of four at times; one in five leaves as 27 and 599 bytes.
 GPT_4O = Pace(
-    first=0.42, first_sigma=0.35, gap=0.0255, sigma=0.753, tokens=2.0, even=0.95, writes=1.6
+    first=0.42,
+    first_sigma=0.35,
+    gap=0.0255,
+    sigma=0.68,
+    tokens=2.3,
+    unit=2,
+    coupling=0.4,
+    writes=1.35,
 )
 # cheenu.dev (March 2026): 13 ms between chunks, 4.5 characters each.
 GPT_MINI = Pace(first=0.5, first_sigma=0.4, gap=0.013, sigma=0.7, writes=1.3)

@@ -21,12 +21,17 @@ from llmflow.lab.script import LLM_STREAM, Exchange, Kind
 from llmflow.lab.text import identifier
 
 # Most flush every 202 to 214 ms, give or take 50, a few in a fast mode at 16 to 27 ms.
-CHATGPT = Pace(first=1.2, first_sigma=0.8, gap=0.018, sigma=0.6, clock=0.208, jitter=0.22)
-CHATGPT_FAST = Pace(first=1.0, first_sigma=0.6, gap=0.021, sigma=0.8)
+CHATGPT = Pace(first=1.2, first_sigma=0.8, gap=0.0165, sigma=0.6, clock=0.208, jitter=0.22)
+CHATGPT_FAST = Pace(first=1.0, first_sigma=0.6, gap=0.024, sigma=0.7)
 # Gaps 13 / 58 / 141 ms (p10, p50, p90).
-CLAUDE = Pace(first=2.9, first_sigma=0.8, gap=0.058, sigma=0.85, tokens=4.0)
-# Gaps 29 / 115 / 194 ms over TCP, 30 / 126 / 200 ms over QUIC.
-GEMINI = Pace(first=1.6, first_sigma=0.7, gap=0.11, sigma=0.6, tokens=15.0)
+CLAUDE = Pace(
+    first=2.9, first_sigma=0.8, gap=0.058, sigma=0.75, tokens=3.7, coupling=0.6, writes=1.12
+)
+# Gaps of two sorts: most about a clock of 110 to 160 ms, others about 35 ms.
+GEMINI = Pace(
+    first=1.6, first_sigma=0.7, gap=0.011, sigma=0.7, tokens=1.5, clock=0.135, jitter=0.14
+)
+GEMINI_FAST = Pace(first=1.3, first_sigma=0.7, gap=0.036, sigma=0.5, tokens=7.0, coupling=0.6)
 
 
 def _length(median: float) -> Callable[[Random], int]:
@@ -39,22 +44,31 @@ def _length(median: float) -> Callable[[Random], int]:
 
 
 def _beside(
-    headers: _headers.Headers, telemetry: str, size: float, posts: int, files: float
+    headers: _headers.Headers, telemetry: str, burst: float, posts: float, files: float
 ) -> Callable[[Random, float], Sequence[Exchange]]:
-    """Uploads of about ``size`` bytes a reply; ``files`` is the mean number of files loaded."""
+    """Uploads of about ``burst`` bytes a reply; mean numbers of small ones, and of files loaded."""
 
     def beside(rng: Random, seconds: float) -> list[Exchange]:
-        count = rng.randint(1, posts)
-        made = _page.telemetry(
-            rng, headers, telemetry, cadence.lognormal(rng, size, 0.4), count, seconds
-        )
-        for _ in range(cadence.geometric(rng, 1 + files) - 1):
+        sizes = [cadence.around(rng, 500, 3) for _ in range(_count(rng, posts))]
+        made = [
+            _page.telemetry(rng, headers, telemetry, size, rng.uniform(0, seconds))
+            for size in sizes
+        ]
+        for _ in range(rng.randint(1, 3) if burst else 0):
+            size = cadence.lognormal(rng, burst / 2, 0.4)
+            moment = rng.uniform(0, min(3, seconds))
+            made.append(_page.telemetry(rng, headers, telemetry, size, moment))
+        for _ in range(_count(rng, files)):
             bytes_ = cadence.lognormal(rng, 20_000, 1.6)
             moment = rng.uniform(0, seconds)
             made.append(_page.load(rng, headers, "/files", bytes_, "image/webp", moment))
         return made
 
     return beside
+
+
+def _count(rng: Random, mean: float) -> int:
+    return cadence.geometric(rng, 1 + mean) - 1
 
 
 def _page_of(
@@ -70,14 +84,14 @@ def chatgpt(rng: Random) -> Service:
     """Uploads of 61 / 118 / 164 kB a reply; a heartbeat every 15 s while the model thinks."""
     headers = _headers.browser(rng, "https://chatgpt.com", 2400, 1800, "text/event-stream")
     return Service(
-        personal(rng, CHATGPT if chance(rng, 5 / 6) else CHATGPT_FAST, 1.3),
+        personal(rng, CHATGPT if chance(rng, 7 / 8) else CHATGPT_FAST, 1.3),
         lambda _tool: DeltaEncoding(rng),
         lambda messages: ask(messages[-1].text, rng),
         "/backend-api/f/conversation",
         headers,
         reasoning=0.25,
         period=15.0,
-        beside=_beside(headers, "/ces/v1/t", 118_000, 6, 1.2),
+        beside=_beside(headers, "/ces/v1/t", 118_000, 2.5, 1.2),
         page=_page_of(headers, 0.3, 12),
     )
 
@@ -99,7 +113,7 @@ def claude(rng: Random) -> Service:
         f"{path}/completion",
         headers,
         reasoning=0.15,
-        beside=_beside(headers, "/v1/b", 12_000, 3, 0.1),
+        beside=_beside(headers, "/v1/b", 0, 0.7, 0.1),
         page=_page_of(headers, 0.2, 8),
     )
 
@@ -107,21 +121,23 @@ def claude(rng: Random) -> Service:
 def gemini(rng: Random) -> Service:
     """Each update repeats the answer so far, mostly compressed."""
     headers = _headers.browser(rng, "https://gemini.google.com", 2100)
-    state = round(cadence.around(rng, 90, 3))
-    window = rng.choice((0, 12, 12, 13, 13, 14, 15, 15))  # 0: not compressed
+    state = round(cadence.around(rng, 100, 3.5))
+    window = rng.choices((0, 12, 13, 14, 15), (1, 2, 3, 3, 4))[0]  # 0: not compressed
 
     def reply(_tool: str) -> Framing:
         framing = CumulativeBlobs(rng, state)
         return Compressed(framing, window) if window else framing
 
     return Service(
-        personal(rng, GEMINI, 1.3),
+        personal(rng, GEMINI if chance(rng, 0.8) else GEMINI_FAST, 1.3),
         reply,
         lambda messages: _ask(messages[-1], rng),
         "/_/BardChatUi/data/assistant.lamda.BardFrontendService/StreamGenerate?rt=c",
         headers,
         reasoning=0.2,
-        beside=_beside(headers, "/_/BardChatUi/data/batchexecute", 9_000, 4, 0.3),
+        beside=_beside(
+            headers, "/_/BardChatUi/data/batchexecute", 2_000 * chance(rng, 0.5), 1, 0.3
+        ),
         page=_page_of(headers, 0.2, 10),
     )
 
