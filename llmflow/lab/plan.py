@@ -51,7 +51,14 @@ def read_object(path: Path) -> dict[str, Any]:
     return found
 
 
-_SORTS: dict[str, Any] = {"int": int, "float": (int, float), "str": str, "bool": bool}
+_SORTS: dict[str, Any] = {
+    "int": int,
+    "float": (int, float),
+    "str": str,
+    "bool": bool,
+    "list": list,
+    "dict": dict,
+}
 
 
 def checked(kind: type, found: object, where: str) -> dict[str, Any]:
@@ -66,7 +73,7 @@ def checked(kind: type, found: object, where: str) -> dict[str, Any]:
         raise LabError("is no JSON object", where=where, hint="write one")
     known = {field.name: field.type for field in fields(kind)}
     for name, value in found.items():
-        sort = _SORTS.get(str(known.get(name, "")), object)
+        sort = _SORTS.get(str(known.get(name, "")).partition("[")[0], object)
         if name not in known or not isinstance(value, sort):
             raise LabError(f"{name} is not known or of a wrong type", where=where, hint="mend it")
     try:

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import json
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +20,7 @@ from typing import Any
 
 from websockets.asyncio.client import connect
 
-from llmflow.lab.clients.desk import Address, Connection, Desk, Seen
+from llmflow.lab.clients.desk import Address, Connection, Desk
 from llmflow.lab.script import Exchange
 from llmflow.lab.servers.app import PAGE_PATH
 
@@ -39,7 +38,11 @@ _FLAGS = (
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",
     "--remote-debugging-port=0",
+    # A slow path must not make a connection go on from another port: it would be two flows.
+    "--force-fieldtrials=QUIC/Lab",
+    "--force-fieldtrial-params=QUIC.Lab:allow_port_migration/false",
 )
+_APART = 0.02  # seconds between the clocks of a page and of the network, at most
 _PATIENCE = 30  # seconds for the browser to start, to load a page, to end
 
 
@@ -50,9 +53,9 @@ async def chromium(desk: Desk, exchanges: Sequence[Exchange]) -> None:
     try:
         async with _browser(desk, folder) as port_and_path:
             reports = await _play(desk, exchanges, port_and_path)
-        _connections(desk, folder / "net.json")
+        sends = _connections(desk, folder / "net.json")
         for report in reports:
-            _note(desk, exchanges[report["index"]], report)
+            _note(desk, exchanges[report["index"]], report, sends)
         failed = [report["error"] for report in reports if report["error"]]
         if failed:
             raise ConnectionError(failed[0])
@@ -156,52 +159,48 @@ def _item(desk: Desk, index: int, exchange: Exchange) -> dict[str, Any]:
     }
 
 
-def _note(desk: Desk, exchange: Exchange, report: dict[str, Any]) -> None:
-    """Note what the page saw, over the connection that was open most of that time."""
+def _note(desk: Desk, exchange: Exchange, report: dict[str, Any], sends: list[list[float]]) -> None:
+    """Note what the page saw, over the connection that sent most in that time."""
     start, end = float(report["start"]), float(report["end"])
-
-    def shared(connection: Connection) -> float:
-        return min(connection.end or end, end) - max(connection.start, start)
-
+    counts = [sum(start - _APART < at < end + _APART for at in moments) for moments in sends]
     with desk.exchange(report["index"], exchange, report["due"]) as seen:
-        seen.connection = max(desk.connections, key=shared, default=None)
-    _fill(seen, report)
-
-
-def _fill(seen: Seen, report: dict[str, Any]) -> None:
-    seen.start, seen.first, seen.end = report["start"], report["first"], report["end"]
-    seen.late = max(0.0, report["start"] - report["due"])
+        if counts:
+            seen.connection = desk.connections[counts.index(max(counts))]
+    seen.start, seen.first, seen.end = start, report["first"], end
     seen.events, seen.size, seen.error = report["events"], report["size"], report["error"]
+    seen.late, seen.crc = max(0.0, start - report["due"]), None
 
 
-def _connections(desk: Desk, log: Path) -> None:
-    """Read connections to the server from the browser's log of the network."""
+def _connections(desk: Desk, log: Path) -> list[list[float]]:
+    """Read connections to the server, and when each sent, from the browser's log of the network."""
     text = log.read_text(errors="replace").strip()
     # A browser that did not end well leaves the list open.
-    found = json.loads(text if text.endswith("}") else re.sub(r",?\s*$", "", text) + "]}")
+    found = json.loads(text if text.endswith("}") else text.rstrip(",") + "]}")
     names = {number: name for name, number in found["constants"]["logEventTypes"].items()}
     offset = float(found["constants"]["timeTickOffset"])
+    over = found["constants"]["logEventPhase"]["PHASE_END"]
     server = f"{desk.endpoint.address}:{desk.port()}"
-    udp: dict[int, Address] = {}  # sockets to the server; some are closed before they send
-    open_: dict[int, Connection] = {}
-    begins = found["constants"]["logEventPhase"]["PHASE_BEGIN"]
-    ends = found["constants"]["logEventPhase"]["PHASE_END"]
-    towards: set[int] = set()
+    udp: dict[int, Address | None] = {}  # sockets to the server; some are closed before they send
+    known: dict[int, Connection] = {}
+    sends: dict[int, list[float]] = {}
     for event in found["events"]:
         name, given = names.get(event["type"]), event.get("params", {})
         source, moment = event["source"]["id"], (float(event["time"]) + offset) / 1000
         if name == "TCP_CONNECT" and given.get("remote_address") == server:
-            open_[source] = desk.connected(_address(given["local_address"]))
-            open_[source].start = moment
-        elif name == "UDP_CONNECT" and event["phase"] == begins and given["address"] == server:
-            towards.add(source)
-        elif name == "UDP_LOCAL_ADDRESS" and source in towards:
+            known[source] = desk.connected(_address(given["local_address"]))
+        elif name == "UDP_CONNECT" and given.get("address") == server:
+            udp[source] = None
+        elif name == "UDP_LOCAL_ADDRESS" and source in udp:
             udp[source] = _address(given["address"])
-        elif name == "UDP_BYTES_SENT" and source in udp:
-            open_[source] = desk.connected(udp.pop(source), "udp")
-            open_[source].start = moment
-        elif name == "SOCKET_ALIVE" and event["phase"] == ends and source in open_:
-            open_[source].end = moment
+        elif name == "UDP_BYTES_SENT" and (local := udp.pop(source, None)):
+            known[source] = desk.connected(local, "udp")
+        elif name == "SOCKET_ALIVE" and event["phase"] == over and source in known:
+            known[source].end = moment
+        if source in known and source not in sends:
+            known[source].start, sends[source] = moment, []
+        if name in ("SOCKET_BYTES_SENT", "UDP_BYTES_SENT") and source in sends:
+            sends[source].append(moment)
+    return list(sends.values())
 
 
 def _address(text: str) -> Address:

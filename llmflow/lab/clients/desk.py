@@ -6,6 +6,7 @@ import contextlib
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -44,6 +45,7 @@ class Seen:
     end: float = 0.0
     events: int = 0
     size: int = 0
+    crc: int | None = 0  # of the reply, CRC-32; None where nobody saw the bytes
     request: int = 0
     error: str | None = None
     connection: Connection | None = None
@@ -54,6 +56,7 @@ class Seen:
             self.first = time.time()
         self.events += 1
         self.size += len(data)
+        self.crc = zlib.crc32(data, self.crc or 0)
 
 
 class Desk:
@@ -175,6 +178,7 @@ class Desk:
                 "tokens": sum(write.tokens for write in seen.exchange.down),
                 "events": seen.events,
                 "received_bytes": seen.size,
+                "crc32": seen.crc,
                 "error": seen.error,
             }
             for seen in self._seen

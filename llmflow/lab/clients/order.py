@@ -19,14 +19,20 @@ async def in_order(exchanges: Sequence[Exchange], run: Run) -> None:
     """
     begun = ended = time.time()
     besides: list[asyncio.Task[None]] = []
+
+    async def later(at: int, due: float) -> None:
+        await until(due)
+        await run(at, exchanges[at], due)
+
     try:
-        for index, exchange in enumerate(exchanges):
-            if exchange.beside:
-                continue
-            begun = ended + exchange.think
-            besides += _besides(exchanges, index, begun, run)
-            await until(begun)
-            await run(index, exchange, begun)
+        for main, beside in _groups(exchanges):
+            if main is not None:
+                begun = ended + exchanges[main].think
+            besides += [
+                asyncio.ensure_future(later(at, begun + exchanges[at].think)) for at in beside
+            ]
+            if main is not None:
+                await later(main, begun)
             ended = time.time()
         if besides:
             await asyncio.wait(besides)
@@ -36,19 +42,14 @@ async def in_order(exchanges: Sequence[Exchange], run: Run) -> None:
         await asyncio.gather(*besides, return_exceptions=True)
 
 
-def _besides(
-    exchanges: Sequence[Exchange], index: int, begun: float, run: Run
-) -> list[asyncio.Task[None]]:
-    """Start what goes on beside an exchange, or in front of the first."""
-
-    async def later(at: int, exchange: Exchange) -> None:
-        due = begun + exchange.think
-        await until(due)
-        await run(at, exchange, due)
-
-    first = index + 1
-    last = next((at for at in range(first, len(exchanges)) if not exchanges[at].beside), None)
-    beside = list(range(first, len(exchanges) if last is None else last))
-    if all(exchange.beside for exchange in exchanges[:index]):
-        beside += range(index)
-    return [asyncio.ensure_future(later(at, exchanges[at])) for at in beside]
+def _groups(exchanges: Sequence[Exchange]) -> list[tuple[int | None, list[int]]]:
+    """Put exchanges with what is beside them; what is beside nothing goes with the first."""
+    groups: list[tuple[int | None, list[int]]] = [(None, [])]
+    for index, exchange in enumerate(exchanges):
+        if exchange.beside:
+            groups[-1][1].append(index)
+        elif groups[0][0] is None:
+            groups[0] = index, groups[0][1]
+        else:
+            groups.append((index, []))
+    return groups

@@ -33,7 +33,11 @@ async def hypercorn(config: ServerConfig, book: Book) -> AsyncIterator[None]:
     """HTTP/1.1 and 2 over TLS, HTTP/3 on the same port of UDP."""
     from hypercorn.asyncio import serve
     from hypercorn.config import Config
+    from hypercorn.protocol import quic
 
+    from llmflow.lab.servers.h3 import LeavingH3
+
+    vars(quic)["H3Protocol"] = LeavingH3
     settings = Config()
     binds = [f"{address}:{config.port}" for address in config.addresses]
     settings.bind, settings.quic_bind = binds, [] if config.tls12 else list(binds)
