@@ -20,6 +20,7 @@ from llmflow.lab.programs._place import Popen, trusting
 from llmflow.lab.script import Exchange, Write
 
 READY = 15.0  # seconds a tunnel may take to be there
+FAREWELL = 1.0  # seconds for both sides to close
 
 
 def network(port: int) -> str:
@@ -95,6 +96,8 @@ async def visit(place: ClientPlace, label: str, device: str, port: int) -> None:
     except TimeoutError:
         pass  # the visit's end, or a stop button
     writer.close()
+    # Without a tunnel, the other side would go on calling for long.
+    await asyncio.sleep(FAREWELL)
 
 
 async def _connect(device: str, port: int) -> socket.socket:

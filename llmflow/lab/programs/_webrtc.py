@@ -27,6 +27,7 @@ RATE, STEP = 48_000, 0.02  # samples per second, seconds per frame
 CANDIDATE = re.compile(r"a=candidate:\S+ \d+ udp \d+ (\S+) (\d+) typ host")
 # What goes over the data channel, as messages per second and their usual size.
 CHATTER = ((0.4, 60), (3, 30), (20, 60), (50, 100), (5, 1500))
+FAREWELL = 0.3  # seconds for the other side to hang up
 GATHERS = asyncio.Lock()
 TALKS: set[asyncio.Task[None]] = set()  # a loop alone does not keep its tasks alive
 
@@ -73,8 +74,9 @@ async def call(place: ClientPlace, port: int) -> None:
     place.connected("udp", _candidate(offer), _candidate(answer))
     await place.rest(place.left)
     state = connection.connectionState
-    await connection.close()
     writer.close()
+    await asyncio.sleep(FAREWELL)
+    await connection.close()
     if state != "connected":
         raise ConnectionError(f"the call was {state} at its end")
 

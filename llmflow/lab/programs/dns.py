@@ -30,19 +30,16 @@ def visit(place: ClientPlace) -> None:
     style = rng.choice(("page", "resolver", "resolver", "steady", "tcp"))
     rate = rng.choice((2, 8, 25, 60))
     kind = socket.SOCK_STREAM if style == "tcp" else socket.SOCK_DGRAM
-    left = rng.randint(8, 40)  # of sockets: a page asks for a handful of names
-    asked = None
-    while place.left > 0 and left > 0:
-        if asked is None or style == "page":
-            asked = _socket(place, kind)
-            left -= style == "page"
-        for _ in range(rng.choice((1, 1, 2, 4))):
-            _ask(place, asked, kind)
-        if style == "page":
-            asked.close()
-        place.pause(1 / rate if style == "steady" else rng.expovariate(rate))
-    if asked:
-        asked.close()
+    sockets = rng.randint(8, 40)  # at most: a page asks for a handful of names
+    # A server ends a TCP connection after some questions.
+    most = {"page": rng.choice((1, 2, 4)), "tcp": 50}.get(style, 10**6)
+    for _ in range(sockets):
+        with _socket(place, kind) as asked:
+            for _ in range(most):
+                _ask(place, asked, kind)
+                place.pause(1 / rate if style == "steady" else rng.expovariate(rate))
+                if place.left <= 0:
+                    return
 
 
 def _socket(place: ClientPlace, kind: int) -> socket.socket:

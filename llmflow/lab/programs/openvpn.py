@@ -40,6 +40,7 @@ def visit(place: ClientPlace, port: int, label: str) -> None:
     cipher = place.rng.choice(("AES-128-GCM", "AES-256-GCM", "CHACHA20-POLY1305"))
     with place.popen(
         *("openvpn", "--client", "--dev-type", "tun", "--dev", device, "--nobind"),
+        *("--explicit-exit-notify", "1"),
         *("--proto", "udp4", "--remote", place.server, str(port), "--data-ciphers", cipher),
         *_identity(place.shared),
     ):

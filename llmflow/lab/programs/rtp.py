@@ -19,6 +19,7 @@ from llmflow.lab.script import OTHER
 PORT = 5004
 HEAD = 12  # bytes
 COMFORT_NOISE = 13  # payload type, RFC 3389
+BYE, FAREWELL = 203, 0.3  # RTCP on the same port (RFC 5761); seconds for it to arrive
 SILENT = 3.0  # seconds without a packet after which the other side has hung up
 # Payload type and bytes per millisecond: G.711, G.729, GSM (RFC 3551).
 CODECS = ((0, 8.0), (8, 8.0), (18, 1.0), (3, 1.65))
@@ -76,14 +77,22 @@ class Answerer(asyncio.DatagramProtocol):
         """Answer a new call; note that an old one goes on."""
         if len(data) < HEAD:
             return
-        if addr not in self._calls:
+        if data[1] == BYE:
+            if addr in self._calls:
+                self._ends[addr].cancel()
+                self._hang_up(addr)
+        elif addr not in self._calls:
             source = int.from_bytes(data[8:HEAD], "big")
             rng = Random(-source)
             send = partial(self._send, addr)
             talk = speak(send, Call.of(source), rng, rng.getrandbits(32))
             self._calls[addr] = asyncio.create_task(talk)
+            self._expect(addr)
         else:
             self._ends[addr].cancel()
+            self._expect(addr)
+
+    def _expect(self, addr: Any) -> None:
         self._ends[addr] = asyncio.get_running_loop().call_later(SILENT, self._hang_up, addr)
 
     def _send(self, addr: Any, packet: bytes) -> None:
@@ -123,6 +132,8 @@ async def _call(place: ClientPlace) -> None:
     talk = asyncio.create_task(speak(transport.sendto, Call.of(source), place.rng, source))
     await place.rest(place.left)
     talk.cancel()
+    transport.sendto(struct.pack(">BBHI", 0x81, BYE, 1, source))
+    await asyncio.sleep(FAREWELL)
     transport.close()
 
 
