@@ -111,6 +111,10 @@ class Desk:
         self.connections.append(connection)
         return connection
 
+    def note(self, seen: Seen) -> None:
+        """Keep an exchange for the log; it may go on changing."""
+        self._seen.append(seen)
+
     @contextlib.contextmanager
     def exchange(
         self, index: int, exchange: Exchange, due: float, connection: Connection | None = None
@@ -119,7 +123,7 @@ class Desk:
         now = time.time()
         size = len(exchange.body) + sum(len(item.data) for item in exchange.up)
         seen = Seen(index, exchange, now, max(0.0, now - due), connection=connection, request=size)
-        self._seen.append(seen)
+        self.note(seen)
         try:
             yield seen
         except BaseException as error:
