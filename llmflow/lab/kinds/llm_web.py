@@ -29,7 +29,7 @@ CLAUDE = Pace(
 )
 # Gaps of two sorts: most about a clock of 110 to 160 ms, others about 35 ms.
 GEMINI = Pace(
-    first=1.6, first_sigma=0.7, gap=0.011, sigma=0.7, tokens=1.5, clock=0.135, jitter=0.14
+    first=1.6, first_sigma=0.7, gap=0.011, sigma=0.7, tokens=1.5, clock=0.135, jitter=0.19
 )
 GEMINI_FAST = Pace(first=1.3, first_sigma=0.7, gap=0.036, sigma=0.5, tokens=7.0, coupling=0.6)
 
