@@ -166,18 +166,19 @@ def flushes(rng: Random, pace: Pace, tokens: int, *, wait: float | None = None) 
 
 
 def _on_clock(rng: Random, pace: Pace, steps: list[Flush]) -> list[Flush]:
-    """What a flush clock makes of tokens as they come."""
+    """What a flush clock makes of tokens as they come: each flush takes what is there."""
     made: list[Flush] = []
-    tick, gathered, latest = steps[0].due, 0, steps[0].due
-    for step in [*steps, Flush(math.inf, 0)]:
-        while step.due > tick and gathered:
-            latest = max(latest, tick + pace.clock * rng.gauss(0, pace.jitter))
+    at, tick = 0, steps[0].due
+    latest = tick
+    while at < len(steps):
+        latest = max(latest, tick + pace.clock * rng.gauss(0, pace.jitter))
+        gathered = 0
+        while at < len(steps) and steps[at].due <= latest:
+            gathered += steps[at].tokens
+            at += 1
+        if gathered:
             made.append(Flush(latest, gathered))
-            gathered = 0
-            tick += pace.clock
-        while step.due > tick and step.tokens:
-            tick += pace.clock
-        gathered += step.tokens
+        tick += pace.clock
     return made
 
 

@@ -14,7 +14,9 @@ from llmflow.lab.kinds import kinds
 from llmflow.lab.kinds._talk import LEAST_LEFT
 from llmflow.lab.script import LLM_NONSTREAM, LLM_STREAM, TRANSPORTS, Kind
 
-KINDS = [kind for kind in kinds().values() if kind.label in (LLM_STREAM, LLM_NONSTREAM)]
+LABELS = LLM_STREAM, LLM_NONSTREAM
+# Probes of the transports are no traffic of anybody.
+KINDS = [k for k in kinds().values() if k.label in LABELS and k.category != "probe"]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.name for kind in KINDS])
 seeds, lengths = st.integers(0, 1 << 32), st.floats(3, 120)
 few = settings(max_examples=8)

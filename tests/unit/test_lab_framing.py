@@ -68,7 +68,7 @@ def test_responses_end_with_the_text_four_times() -> None:
 def test_chatgpt_web_sizes_are_in_steps_of_eight() -> None:
     reply = DeltaEncoding(Random(1))
     words = tokens(Random(2), 600)
-    sizes = {22 + 9 + len(reply.piece(words[at : at + 12])) for at in range(0, 600, 12)}
+    sizes = {22 + 9 + len(reply.piece(words[at : at + 8])) for at in range(0, 600, 8)}
     plain = {size for size in sizes if size < 400}
     assert {size % 8 for size in plain} == {4}
     assert {276, 284, 292} <= plain

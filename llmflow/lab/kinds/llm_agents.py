@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from llmflow.lab import cadence
@@ -19,6 +20,13 @@ AGENT = Work(
     context=cadence.agent_context,
     tools=0.9,
     stops=False,
+)
+# The same with files in the prompt and patches among the replies.
+CODING = replace(
+    AGENT,
+    reply=lambda rng: cadence.agent_length(rng) * rng.choice((1, 1, 1, 4, 12)),
+    context=lambda rng: round(1.4 * cadence.agent_context(rng)),
+    tools=0.95,
 )
 # Passages are put in front of each question.
 DOCUMENTS = Work(prompt=cadence.context_length, reply=cadence.reply_length, stops=False)
@@ -38,6 +46,14 @@ KINDS = (
         "agent",
         ("h1", "h2"),
         converse(partial(anthropic, tools=True), AGENT),
+        ("anthropic",),
+    ),
+    Kind(
+        "coding-agent",
+        LLM_STREAM,
+        "agent",
+        ("h1", "h2"),
+        converse(partial(anthropic, tools=True), CODING),
         ("anthropic",),
     ),
     Kind(

@@ -29,7 +29,7 @@ CLAUDE = Pace(
 )
 # Gaps of two sorts: most about a clock of 110 to 160 ms, others about 35 ms.
 GEMINI = Pace(
-    first=1.6, first_sigma=0.7, gap=0.011, sigma=0.7, tokens=1.5, clock=0.135, jitter=0.14
+    first=1.6, first_sigma=0.7, gap=0.011, sigma=0.7, tokens=1.5, clock=0.135, jitter=0.19
 )
 GEMINI_FAST = Pace(first=1.3, first_sigma=0.7, gap=0.036, sigma=0.5, tokens=7.0, coupling=0.6)
 
@@ -56,7 +56,7 @@ def _beside(
         ]
         for _ in range(rng.randint(1, 3) if burst else 0):
             size = cadence.lognormal(rng, burst / 2, 0.4)
-            moment = rng.uniform(0, min(3, seconds))
+            moment = rng.uniform(0, min(1.5, seconds))
             made.append(_page.telemetry(rng, headers, telemetry, size, moment))
         for _ in range(_count(rng, files)):
             bytes_ = cadence.lognormal(rng, 20_000, 1.6)
@@ -121,7 +121,7 @@ def claude(rng: Random) -> Service:
 def gemini(rng: Random) -> Service:
     """Each update repeats the answer so far, mostly compressed."""
     headers = _headers.browser(rng, "https://gemini.google.com", 2100)
-    state = round(cadence.around(rng, 100, 3.5))
+    state = round(cadence.around(rng, 130, 3.5))
     window = rng.choices((0, 12, 13, 14, 15), (1, 2, 3, 3, 4))[0]  # 0: not compressed
 
     def reply(_tool: str) -> Framing:
@@ -136,7 +136,7 @@ def gemini(rng: Random) -> Service:
         headers,
         reasoning=0.2,
         beside=_beside(
-            headers, "/_/BardChatUi/data/batchexecute", 2_000 * chance(rng, 0.5), 1, 0.3
+            headers, "/_/BardChatUi/data/batchexecute", 2_000 * chance(rng, 0.25), 1, 0.3
         ),
         page=_page_of(headers, 0.2, 10),
     )
