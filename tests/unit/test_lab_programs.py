@@ -1,13 +1,14 @@
 """Programs of the lab: what each must say about itself, and what the player reads."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llmflow.errors import LabError
 from llmflow.lab.kinds import kinds
-from llmflow.lab.programs import programs
+from llmflow.lab.programs import missing, programs
 from llmflow.lab.programs.config import Config
 from llmflow.lab.script import OTHER
 
@@ -57,3 +58,10 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path, change: dict[str, obje
     told.write_text(json.dumps(json.loads(CONFIG.to_json()) | change))
     with pytest.raises(LabError):
         Config.from_json(told)
+
+
+def test_what_a_program_lacks_is_named() -> None:
+    program = replace(
+        programs()["ssh"], needs=("no-such-program",), modules=("no_such_package.part", "json")
+    )
+    assert missing(program)[-2:] == ["no-such-program", "no_such_package"]

@@ -54,6 +54,7 @@ DEBIAN = {
     "dnsmasq": "dnsmasq-base",
     "git-daemon": "git",
     "psql": "postgresql",
+    "initdb": "postgresql",
     "redis-cli": "redis-tools",
     "Xvfb": "xvfb",
     "Xvnc": "tigervnc-standalone-server",

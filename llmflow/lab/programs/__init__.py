@@ -76,7 +76,8 @@ def programs() -> dict[str, Program]:
 def missing(program: Program) -> list[str]:
     """Executables and modules a program needs and does not find here."""
     absent = [name for name in NEEDS + program.needs if not shutil.which(name)]
-    return absent + [name for name in program.modules if not importlib.util.find_spec(name)]
+    packages = {name.partition(".")[0] for name in program.modules}
+    return absent + sorted(name for name in packages if not importlib.util.find_spec(name))
 
 
 def start(program: Program, place: ServerPlace) -> list[Popen]:

@@ -76,14 +76,16 @@ def _reap(config: Config, running: list[Visit]) -> list[Visit]:
 
 def _visit(config: Config, session: Session) -> None:
     os.setsid()
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # The player keeps its real-time priority; programs must not have it, as some compute a lot.
     os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     program = programs()[session.kind]
     os.setgid(config.gids[program.name])
+    # After the change of the group, which would clear it.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     began, error = time.time(), None
     connections: list[tuple[Any, ...]] = []
-    with scratch_directory() as scratch:
+    # Beside the log, where it goes with the run if the visit is killed.
+    with scratch_directory(config.log.parent) as scratch:
         place = ClientPlace(
             rng=Random(session.seed),
             seconds=session.seconds,

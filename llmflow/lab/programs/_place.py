@@ -169,9 +169,9 @@ def await_path(path: Path, seconds: float = 15) -> None:
 
 
 @contextmanager
-def scratch_directory() -> Iterator[Path]:
+def scratch_directory(parent: Path | None = None) -> Iterator[Path]:
     """A directory every user may pass through, as some servers give up being root."""
-    made = Path(tempfile.mkdtemp(prefix="llmflow-"))
+    made = Path(tempfile.mkdtemp(prefix="llmflow-", dir=parent))
     made.chmod(0o755)
     try:
         yield made

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from llmflow.errors import LabError
 from llmflow.lab.programs import ClientPlace, Program, ServerPlace
 from llmflow.lab.programs._place import Popen
 from llmflow.lab.script import OTHER
 
 PORT, USER = 5432, "postgres"  # the server refuses to be root
-BINARIES = Path("/usr/lib/postgresql")  # Debian's, one directory per version
+VERSIONS = Path("/usr/lib/postgresql")  # Debian's, one directory per version
+TOOLS = max(VERSIONS.glob("*/bin"), default=VERSIONS / "bin")
 TABLE = """
 CREATE TEMP TABLE line AS SELECT n, md5(n::text) AS name,
 repeat(md5((n * 7)::text), 1 + n % 20) AS words FROM generate_series(1, 20000) n;
@@ -23,13 +23,10 @@ repeat(md5((n * 7)::text), 1 + n % 20) AS words FROM generate_series(1, 20000) n
 
 def serve(place: ServerPlace) -> list[Popen]:
     """A cluster of its own in the scratch directory."""
-    found = sorted(BINARIES.glob("*/bin/initdb"))
-    if not found:
-        raise LabError("no initdb", where=str(BINARIES), hint="install postgresql")
-    tools, data = found[-1].parent, place.scratch / "data"
+    data = place.scratch / "data"
     shutil.chown(place.scratch, USER, USER)
     as_user = ("setpriv", "--reuid", USER, "--regid", USER, "--clear-groups", "--")
-    place.run(*as_user, tools / "initdb", "-D", data, "-A", "trust", "--no-sync")
+    place.run(*as_user, TOOLS / "initdb", "-D", data, "-A", "trust", "--no-sync")
     for source, name in ((place.certificate, "server.crt"), (place.key, "server.key")):
         shutil.copy(source, data / name)
         shutil.chown(data / name, USER, USER)
@@ -43,7 +40,7 @@ def serve(place: ServerPlace) -> list[Popen]:
         "fsync": "off",
     }
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    return [place.start(*as_user, tools / "postgres", "-D", data, *options)]
+    return [place.start(*as_user, TOOLS / "postgres", "-D", data, *options)]
 
 
 def visit(place: ClientPlace) -> None:
@@ -87,7 +84,7 @@ PROGRAMS = (
         name="postgres",
         label=OTHER,
         category="database",
-        needs=("psql", "setpriv"),
+        needs=("psql", str(TOOLS / "initdb")),
         modules=(),
         ports=(("tcp", PORT),),
         serve=serve,
