@@ -68,7 +68,7 @@ def test_all_sessions_are_played_captured_and_labelled(smoke: Path) -> None:
     report = json.loads((smoke / "report.json").read_text())
     assert not report["unplayed"]
     assert not report["lost"]
-    assert report["labels"].keys() == {"llm-stream", "other"}
+    assert report["labels"].keys() >= {"llm-stream", "other"}
 
 
 def test_a_run_proves_its_labels(smoke: Path) -> None:
