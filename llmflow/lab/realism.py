@@ -248,7 +248,9 @@ def draw(found: Sequence[Likeness], sink: IO[bytes], form: str) -> None:
                 values = getattr(side, name)
                 axis.ecdf(values[values > 0], label=label, **style)
             ks = two_samples(getattr(one.real, name), getattr(one.lab, name))["ks"]
-            axis.set(xscale="log", xlabel=f"{name}, {unit}", title=f"KS {ks:.2f}")
+            axis.set_xscale("log")
+            axis.xaxis.set_minor_formatter("")  # labels of the decades are enough
+            axis.set(xlabel=f"{name}, {unit}", title=f"KS {ks:.2f}")
         axes[0].legend(fontsize="small")
         auc = "too few connections" if one.auc is None else f"AUC lab from real {one.auc:.2f}"
         axes[0].set_ylabel(auc)

@@ -23,10 +23,10 @@ GPT_4O = Pace(
     first_sigma=0.35,
     gap=0.0255,
     sigma=0.68,
-    tokens=2.2,
+    tokens=2.4,
     unit=2,
     coupling=0.4,
-    writes=1.28,
+    writes=1.35,
 )
 # cheenu.dev (March 2026): 13 ms between chunks, 4.5 characters each.
 GPT_MINI = Pace(first=0.5, first_sigma=0.4, gap=0.013, sigma=0.7, writes=1.3)

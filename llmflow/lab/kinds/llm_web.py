@@ -7,6 +7,7 @@ over TCP, Claude and Gemini over QUIC in home networks and over TCP on a campus.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 from llmflow.lab import cadence
@@ -100,7 +101,7 @@ def claude(rng: Random) -> Service:
     """One small event at a time, compressed; little else on the connection."""
     headers = _headers.browser(rng, "https://claude.ai", 1600, 0, "text/event-stream")
     path = f"/api/organizations/{identifier(rng, 36)}/chat_conversations/{identifier(rng, 36)}"
-    packed = chance(rng, 0.92)
+    packed = chance(rng, 0.96)
 
     def reply(_tool: str) -> Framing:
         framing = Messages(rng)
@@ -118,11 +119,12 @@ def claude(rng: Random) -> Service:
     )
 
 
-def gemini(rng: Random) -> Service:
-    """Each update repeats the answer so far, mostly compressed."""
+def gemini(rng: Random, *, large: bool = False) -> Service:
+    """Each update repeats the answer so far, mostly compressed; large ones less so."""
     headers = _headers.browser(rng, "https://gemini.google.com", 2100)
-    state = round(cadence.around(rng, 130, 3.5))
-    window = rng.choices((0, 12, 13, 14, 15), (1, 2, 3, 3, 4))[0]  # 0: not compressed
+    state = round(cadence.around(rng, 200 if large else 50, 2.5))
+    often = (1, 3, 4, 4, 2) if large else (0.3, 1, 2, 3, 5)
+    window = rng.choices((0, 12, 13, 14, 15), often)[0]  # 0: not compressed
 
     def reply(_tool: str) -> Framing:
         framing = CumulativeBlobs(rng, state)
@@ -152,11 +154,13 @@ def _kind(
     name: str, transports: tuple[str, ...], meet: Callable[[Random], Service], tokens: float
 ) -> Kind:
     build = converse(meet, Work(reply=_length(tokens)))
-    return Kind(name, LLM_STREAM, name, transports, build, ("chromium",))
+    return Kind(name, LLM_STREAM, name.removesuffix("-large"), transports, build, ("chromium",))
 
 
 KINDS = (
     _kind("chatgpt-web", ("h2",), chatgpt, 900),
     _kind("claude-web", ("h3", "h2"), claude, 650),
-    _kind("gemini-web", ("h3", "h2"), gemini, 900),
+    _kind("gemini-web", ("h3", "h2"), gemini, 600),
+    # Code and documents, as in the captures over TCP.
+    _kind("gemini-web-large", ("h2", "h3"), partial(gemini, large=True), 1300),
 )
