@@ -29,7 +29,7 @@ STACKS = [
     ("tcp", "asyncio", "asyncio"),
     ("udp", "asyncio", "asyncio"),
 ]
-PROBES = ("probe-drip", "probe-echo", "probe-page")
+PROBES = ("probe-drip", "probe-echo", "probe-page", "probe-stop")
 SDKS = {
     "openai": ("openai-chat", "openai-responses", "embeddings"),
     "anthropic": ("anthropic", "anthropic-nonstream"),

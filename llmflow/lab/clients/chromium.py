@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from importlib.resources import files
@@ -51,9 +52,11 @@ async def chromium(desk: Desk, exchanges: Sequence[Exchange]) -> None:
     Path(desk.config.folder).mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=desk.config.folder))
     try:
-        async with _browser(desk, folder) as port_and_path:
-            reports = await _play(desk, exchanges, port_and_path)
-        sends = _connections(desk, folder / "net.json")
+        try:
+            async with _browser(desk, folder) as control:
+                reports = await _play(desk, exchanges, control)
+        finally:  # connections that were opened are known also when the session failed
+            sends = _connections(desk, folder / "net.json")
         for report in reports:
             _note(desk, exchanges[report["index"]], report, sends)
         failed = [report["error"] for report in reports if report["error"]]
@@ -94,9 +97,12 @@ async def _browser(desk: Desk, folder: Path) -> AsyncIterator[str]:
         async with asyncio.timeout(_PATIENCE):
             await process.wait()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        await process.wait()
+        # First kindly, so that it writes its log to the end.
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 3)
 
 
 def _not_urgent() -> None:
@@ -173,9 +179,9 @@ def _note(desk: Desk, exchange: Exchange, report: dict[str, Any], sends: list[li
 
 def _connections(desk: Desk, log: Path) -> list[list[float]]:
     """Read connections to the server, and when each sent, from the browser's log of the network."""
-    text = log.read_text(errors="replace").strip()
-    # A browser that did not end well leaves the list open.
-    found = json.loads(text if text.endswith("}") else text.rstrip(",") + "]}")
+    found = _read(log)
+    if found is None:
+        return []
     names = {number: name for name, number in found["constants"]["logEventTypes"].items()}
     offset = float(found["constants"]["timeTickOffset"])
     over = found["constants"]["logEventPhase"]["PHASE_END"]
@@ -201,6 +207,15 @@ def _connections(desk: Desk, log: Path) -> list[list[float]]:
         if name in ("SOCKET_BYTES_SENT", "UDP_BYTES_SENT") and source in sends:
             sends[source].append(moment)
     return list(sends.values())
+
+
+def _read(log: Path) -> dict[str, Any] | None:
+    """Read the log; one event a line, and the list is left open where the browser was killed."""
+    text = log.read_text(errors="replace") if log.exists() else ""
+    for whole in (text, text.rpartition(",\n")[0] + "]}"):
+        with contextlib.suppress(ValueError):
+            return dict(json.loads(whole))
+    return None
 
 
 def _address(text: str) -> Address:

@@ -1,4 +1,7 @@
-"""WebSocket by websockets and gRPC by grpcio; see ``servers/messages.py``."""
+"""WebSocket by websockets and gRPC by grpcio; see ``servers/messages.py``.
+
+grpcio neither binds to an address nor gives away the secrets of its TLS.
+"""
 
 from __future__ import annotations
 

@@ -42,8 +42,17 @@ def _page(rng: Random, seconds: float) -> tuple[Exchange, ...]:
     )
 
 
+def _stop(rng: Random, seconds: float) -> tuple[Exchange, ...]:
+    """A stream that its user stops, and another question."""
+    step = min(0.05, seconds / 40)
+    long = tuple(Write(step * turn, rng.randbytes(60), 1) for turn in range(1, 81))
+    again = Exchange(long[:3], b"again", think=0.05, streams=True)
+    return (Exchange(long, b"ask", streams=True, abort=0.3, path="/lab/Stop"), again)
+
+
 KINDS = (
     Kind("probe-drip", LLM_STREAM, "probe", tuple(t for t in TRANSPORTS if t != "udp"), _drip),
     Kind("probe-echo", OTHER, "probe", TRANSPORTS, _echo),
     Kind("probe-page", LLM_STREAM, "probe", ("h1", "h2", "h3"), _page),
+    Kind("probe-stop", LLM_STREAM, "probe", ("ws", "grpc", "tls", "tcp"), _stop),
 )
