@@ -203,7 +203,10 @@ def _tell_apart(real: Replies, lab: Replies, seed: int) -> tuple[float | None, T
 
     if min(len(np.unique(side.connection)) for side in (real, lab)) < FOLDS:
         return None, []
-    values = np.concatenate([real.features, lab.features])
+    # A feature that one side lacks (the uplink, of one-way captures) would give it away.
+    shared = ~(np.isnan(real.features).all(axis=0) | np.isnan(lab.features).all(axis=0))
+    names = [name for name, both in zip(MODEL_FEATURES, shared, strict=True) if both]
+    values = np.concatenate([real.features, lab.features])[:, shared]
     is_lab = np.repeat([False, True], [len(real.features), len(lab.features)])
     group = np.concatenate([real.connection, lab.connection + real.connection.max() + 1])
     # Each side weighs the same, whatever its number of segments.
@@ -215,7 +218,7 @@ def _tell_apart(real: Replies, lab: Replies, seed: int) -> tuple[float | None, T
         forest, values, is_lab, groups=group, cv=folds, method="predict_proba"
     )[:, 1]
     alone = {}
-    for name, column in zip(MODEL_FEATURES, values.T, strict=True):
+    for name, column in zip(names, values.T, strict=True):
         some = ~np.isnan(column)
         if len(np.unique(is_lab[some])) > 1:
             area = float(roc_auc_score(is_lab[some], column[some]))

@@ -74,6 +74,15 @@ def test_the_classifier_finds_only_what_is_there() -> None:
     assert telling[0][0] == next(iter(MODEL_FEATURES))
 
 
+def test_what_one_side_cannot_show_does_not_give_it_away() -> None:
+    real, lab = replies(0, 1), replies(0, 2)
+    real.features[:, 3] = np.nan
+    auc, telling = _tell_apart(real, lab, seed=0)
+    assert auc is not None
+    assert 0.35 < auc < 0.65
+    assert list(MODEL_FEATURES)[3] not in [name for name, _ in telling]
+
+
 def test_few_connections_teach_nothing() -> None:
     found = compared("drip", "blob")
     assert (found.auc, found.telling) == (None, [])
