@@ -204,7 +204,8 @@ def _tell_apart(real: Replies, lab: Replies, seed: int) -> tuple[float | None, T
     if min(len(np.unique(side.connection)) for side in (real, lab)) < FOLDS:
         return None, []
     # A feature that one side lacks (the uplink, of one-way captures) would give it away.
-    shared = ~(np.isnan(real.features).all(axis=0) | np.isnan(lab.features).all(axis=0))
+    seen = [~np.isnan(side.features) for side in (real, lab)]
+    shared = np.logical_and(*(np.any(some, axis=0) for some in seen))
     names = [name for name, both in zip(MODEL_FEATURES, shared, strict=True) if both]
     values = np.concatenate([real.features, lab.features])[:, shared]
     is_lab = np.repeat([False, True], [len(real.features), len(lab.features)])
