@@ -67,7 +67,9 @@ CLIENTS = {
     "udp": ("asyncio",),
 }
 SDKS = ("openai", "anthropic", "google-genai")
-PROBE = "probe-"  # kinds that test the lab itself; no wildcard means them
+# Kinds that no wildcard in front means: those that test the lab itself, and tunnels, whose
+# interfaces come and go: Chromium then closes all its connections, so give them a path of their own.
+APART = "probe-", "wireguard-", "openvpn-"
 PROGRAM = "program"  # transport, front and client of a genuine program
 _STAGGER = 0.25  # seconds between two sessions in one place, and twice that between first ones
 _MOST_SESSIONS = 200_000
@@ -200,7 +202,7 @@ def matching(patterns: Sequence[str]) -> list[str]:
         if any(
             fnmatch.fnmatchcase(full[name] if ":" in pattern else name, pattern)
             for pattern in patterns
-            if name.startswith(PROBE) <= pattern.startswith(PROBE)
+            if name.startswith(APART) <= pattern.startswith(APART)
         )
     ]
 
