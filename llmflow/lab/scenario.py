@@ -67,10 +67,11 @@ CLIENTS = {
     "udp": ("asyncio",),
 }
 SDKS = ("openai", "anthropic", "google-genai")
-# Kinds that no wildcard in front means: those that test the lab itself, and tunnels, whose
-# interfaces come and go: Chromium then closes all its connections, so give them a path of their own.
+# Kinds that no wildcard in front means: those that test the lab itself, and tunnels. Where the
+# interfaces of these come and go, Chromium closes all connections: give them a path of their own.
 APART = "probe-", "wireguard-", "openvpn-"
 PROGRAM = "program"  # transport, front and client of a genuine program
+_BROWSERS = 0.2  # weight of a browser: each takes seconds of CPU time to start
 _STAGGER = 0.25  # seconds between two sessions in one place, and twice that between first ones
 _MOST_SESSIONS = 200_000
 _MOST_BYTES = 1 << 20
@@ -284,8 +285,11 @@ def _stack(name: str, block: dict[str, Any], rng: Random) -> tuple[str, str, str
     if not choices:
         raise LabError("no such transport and client", where=name, hint="see `llmflow lab list`")
     # The most usual transport first, without ever starving the others.
-    order = [kind.transports.index(transport) for transport, _ in choices]
-    transport, client = rng.choices(choices, [1 / (1 + place) for place in order])[0]
+    weights = [
+        (_BROWSERS if client == "chromium" else 1) / (1 + kind.transports.index(transport))
+        for transport, client in choices
+    ]
+    transport, client = rng.choices(choices, weights)[0]
     fronts = [f for f in FRONTS[transport] if f in (block.get("fronts") or (f,))]
     if not fronts:
         raise LabError(f"no such server for {transport}", where=name, hint="correct fronts")
