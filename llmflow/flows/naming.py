@@ -18,7 +18,7 @@ from llmflow.capture.columns import PacketColumns
 from llmflow.capture.reader import Block
 from llmflow.capture.records import NANOSECOND
 from llmflow.flows.batch import FlowBatch, Named
-from llmflow.flows.keys import Endpoint, choose
+from llmflow.flows.keys import Endpoint, choose, key_hash
 from llmflow.flows.ledger import Entries, Keys, Ledger
 from llmflow.flows.waiting import KeyTable
 from llmflow.metadata import candidates
@@ -32,7 +32,7 @@ _LEAST_TTL, _MOST_TTL = 60, 86_400  # seconds for which DNS answers are believed
 _ECH = ("no", "offered")
 _LOW = (1 << 64) - 1
 _NEVER = -(1 << 62)
-_KEY = np.dtype([("", "u8")] * 4 + [("", "u2")] * 2 + [("", "u1")])
+_KEY = np.dtype([*[("", "u8"), ("", "u8"), ("", "u2")] * 2, ("", "u1")])  # as in Keys.columns
 
 
 class Namer:
@@ -73,6 +73,8 @@ class Namer:
         if self.block is None:
             return
         row, kind = candidates.candidates(self.block, packets, self._waiting(streams=True))
+        near = self._near(packets, row, kind)
+        row, kind = row[near], kind[near]
         if len(row):
             at = self.block.payload_at(packets, row)
             self._open(packets.take(row), kind, self.block.data, at)
@@ -86,11 +88,18 @@ class Namer:
         waiting[self._reader.ports(streams=streams)] = True
         return waiting
 
+    def _near(self, packets: PacketColumns, row: I64, kind: U8) -> Bool:
+        """All but segments whose flow shares nothing with one whose hello began but a port."""
+        more = np.flatnonzero(kind == candidates.MORE)
+        near = np.ones(len(row), np.bool_)
+        if len(more):
+            begun = key_hash(*_columns(self._reader.begun))
+            fronts, others = (_keys(packets.take(row[x])) for x in (kind == candidates.FRONT, more))
+            near[more] = np.isin(others.hash, np.append(begun, fronts.hash))
+        return near
+
     def _open(self, some: PacketColumns, kind: U8, data: bytes, at: I64) -> None:
-        source = Endpoint(some.src_hi, some.src_lo, some.src_port)
-        target = Endpoint(some.dst_hi, some.dst_lo, some.dst_port)
-        forward = source.at_most(target)
-        a, b = choose(forward, source, target), choose(forward, target, source)
+        a, b, forward = _ends(some)
         columns = (kind, ~forward, some.seq, some.time, some.src_port)
         fields = zip(*(column.tolist() for column in columns), strict=True)
         keys = _key_bytes(a, b, some.protocol)
@@ -115,13 +124,10 @@ class Namer:
             self._note_answers(some, answers)
 
     def _note_fronts(self, fronts: Sequence[tuple[bytes, int, Names]]) -> None:
-        key = np.frombuffer(b"".join(key for key, _, _ in fronts), _KEY)
-        columns = (np.ascontiguousarray(key[name]) for name in _KEY.names or ())
-        a_high, a_low, b_high, b_low, a_port, b_port, protocol = columns
+        columns = _columns([key for key, _, _ in fronts])
         time = np.array([time for _, time, _ in fronts])
         texts = _table([self._written(names) for _, _, names in fronts])
-        a, b = Endpoint(a_high, a_low, a_port), Endpoint(b_high, b_low, b_port)
-        self._fronts.add(Entries(time, time, *a, *b, protocol, texts))
+        self._fronts.add(Entries(time, time, *columns, texts))
 
     def _note_answers(self, some: PacketColumns, answers: Sequence[tuple[int, Answer]]) -> None:
         """From now on the client may mean the service when it goes to the address."""
@@ -260,11 +266,29 @@ def _by_address(client: Endpoint, server: Endpoint) -> Keys:
     )
 
 
+def _ends(packets: PacketColumns) -> tuple[Endpoint, Endpoint, Bool]:
+    """The two ends of packets, the smaller one first, and whether that is the source."""
+    source = Endpoint(packets.src_hi, packets.src_lo, packets.src_port)
+    target = Endpoint(packets.dst_hi, packets.dst_lo, packets.dst_port)
+    forward = source.at_most(target)
+    return choose(forward, source, target), choose(forward, target, source), forward
+
+
+def _keys(packets: PacketColumns) -> Keys:
+    a, b, _ = _ends(packets)
+    return Keys.of(a, b, packets.protocol)
+
+
+def _columns(keys: Sequence[bytes]) -> list[NDArray[np.unsignedinteger]]:
+    """The columns of keys that were written as bytes."""
+    table = np.frombuffer(b"".join(keys), _KEY)
+    return [np.ascontiguousarray(table[name]) for name in _KEY.names or ()]
+
+
 def _key_bytes(a: Endpoint, b: Endpoint, protocol: U8) -> list[bytes]:
     """Keys as bytes, for the few that are looked up one by one."""
-    columns = (a.high, a.low, b.high, b.low, a.port, b.port, protocol)
     key = np.zeros(len(protocol), _KEY)
-    for name, column in zip(_KEY.names or (), columns, strict=True):
+    for name, column in zip(_KEY.names or (), (*a, *b, protocol), strict=True):
         key[name] = column
     raw, width = key.tobytes(), _KEY.itemsize
     return [raw[at : at + width] for at in range(0, len(raw), width)]

@@ -81,6 +81,11 @@ class NameReader:
         """Source ports of hellos that are not whole yet; all, or those of TCP."""
         return [x.port for x in self._began.values() if x.stream or not streams]
 
+    @property
+    def begun(self) -> list[bytes]:
+        """Keys of flows whose hellos are not whole yet."""
+        return list(self._began)
+
     def unfinished(self, key: bytes) -> tuple[int, Names] | None:
         """What the hello of a flow has said that is not whole yet, and when last."""
         began = self._began.get(key)
