@@ -18,7 +18,7 @@ from llmflow.capture.columns import PacketColumns
 from llmflow.capture.reader import Block
 from llmflow.capture.records import NANOSECOND
 from llmflow.flows.batch import FlowBatch, Named
-from llmflow.flows.keys import Endpoint, choose, key_hash
+from llmflow.flows.keys import Endpoint, choose
 from llmflow.flows.ledger import Entries, Keys, Ledger
 from llmflow.flows.waiting import KeyTable
 from llmflow.metadata import candidates
@@ -27,12 +27,19 @@ from llmflow.metadata.names import Names
 from llmflow.metadata.opening import NameReader, Opened
 from llmflow.metadata.providers import Providers
 
-_FIRST_PRUNE = 1 << 12
+_FIRST_PRUNE = 1 << 14  # entries, about 100 bytes each
+_MOST_ROWS = 1 << 12  # names that are remembered with their places in the list of texts
+_MOST_HELD = 1 << 20  # bytes of payloads that are put aside to be read together
+# What says all it says in one packet; the rest has to be read in its turn.
+_ALONE = frozenset({candidates.HELLO, candidates.REQUEST, candidates.ANSWER})
 _LEAST_TTL, _MOST_TTL = 60, 86_400  # seconds for which DNS answers are believed
 _ECH = ("no", "offered")
 _LOW = (1 << 64) - 1
 _NEVER = -(1 << 62)
 _KEY = np.dtype([*[("", "u8"), ("", "u8"), ("", "u2")] * 2, ("", "u1")])  # as in Keys.columns
+
+
+_Said = tuple[bytes, int, Names]  # by whom, when, what
 
 
 class Namer:
@@ -56,6 +63,9 @@ class Namer:
             Ledger() for _ in range(4)
         ]
         self._texts, self._numbers = [""], {"": 0}
+        self._opened: list[tuple[Opened, Names | None]] = []
+        self._held = 0
+        self._rows: dict[Names, list[int]] = {}
         self._prune_at = _FIRST_PRUNE
         self._newest = _NEVER
         self.block: Block | None = None
@@ -73,14 +83,10 @@ class Namer:
         if self.block is None:
             return
         row, kind = candidates.candidates(self.block, packets, self._waiting(streams=True))
-        near = self._near(packets, row, kind)
-        row, kind = row[near], kind[near]
         if len(row):
-            at = self.block.payload_at(packets, row)
-            self._open(packets.take(row), kind, self.block.data, at)
+            self._open(self.block, packets.take(row), kind)
         self._newest = max(self._newest, int(packets.time.max()))
-        if fronts := self._reader.fronts(self._newest - self._reorder):
-            self._note_fronts(fronts)
+        self._note(self._fronts, self._reader.fronts(self._newest - self._reorder))
 
     def _waiting(self, *, streams: bool = False) -> Bool:
         """Ports at which hellos have begun and not ended; all, or those of TCP."""
@@ -88,58 +94,75 @@ class Namer:
         waiting[self._reader.ports(streams=streams)] = True
         return waiting
 
-    def _near(self, packets: PacketColumns, row: I64, kind: U8) -> Bool:
+    def _open(self, block: Block, some: PacketColumns, kind: U8) -> None:
+        source = Endpoint(some.src_hi, some.src_lo, some.src_port)
+        target = Endpoint(some.dst_hi, some.dst_lo, some.dst_port)
+        forward = source.at_most(target)
+        a, b = choose(forward, source, target), choose(forward, target, source)
+        near = np.flatnonzero(self._near(Keys.of(a, b, some.protocol), kind))
+        some, kind, a, b = some.take(near), kind[near], a.take(near), b.take(near)
+        at = block.payload_at(some, np.arange(len(some)))
+        columns = (
+            kind, ~forward[near], some.seq, some.time, some.src_port,
+            at, at + some.captured, some.captured < some.payload,
+        )  # fmt: skip
+        fields = [column.tolist() for column in columns]
+        keys = _key_bytes(a, b, some.protocol)
+        for kind_, side, seq, time, port, begin, end, cut, key in zip(*fields, keys, strict=True):
+            packet = Opened(kind_, key, side, seq, time, port, block.data[begin:end], cut)
+            alone = kind_ in _ALONE
+            names = None if alone else self._reader.read(packet)
+            if alone or names:
+                self._opened.append((packet, names))
+                self._held += end - begin
+        if self._held > _MOST_HELD:
+            self._read()
+
+    def _read(self) -> None:
+        """Read what was put aside. Many at once take less time than a few between other work."""
+        opened, self._opened, self._held = self._opened, [], 0
+        hellos, hosts = list[_Said](), list[_Said]()
+        answers: list[tuple[Opened, Answer]] = []
+        for packet, names in opened:
+            if packet.kind == candidates.ANSWER:
+                answers += [(packet, answer) for answer in self._reader.answers(packet)]
+            elif names := names or self._reader.read(packet):
+                said = hosts if packet.kind == candidates.REQUEST else hellos
+                said.append((packet.key, packet.time, names))
+        self._note(self._hellos, hellos)
+        self._note(self._hosts, hosts)
+        if answers:
+            self._note_answers(answers)
+
+    def _near(self, keys: Keys, kind: U8) -> Bool:
         """All but segments whose flow shares nothing with one whose hello began but a port."""
-        more = np.flatnonzero(kind == candidates.MORE)
-        near = np.ones(len(row), np.bool_)
-        if len(more):
-            begun = key_hash(*_columns(self._reader.begun))
-            fronts, others = (_keys(packets.take(row[x])) for x in (kind == candidates.FRONT, more))
-            near[more] = np.isin(others.hash, np.append(begun, fronts.hash))
+        more = kind == candidates.MORE
+        begun = Keys.of(*_columns(self._reader.begun)).hash
+        begun = np.append(begun, keys.hash[kind == candidates.FRONT])
+        near: Bool = ~more
+        near[more] = np.isin(keys.hash[more], begun)
         return near
 
-    def _open(self, some: PacketColumns, kind: U8, data: bytes, at: I64) -> None:
-        a, b, forward = _ends(some)
-        columns = (kind, ~forward, some.seq, some.time, some.src_port)
-        fields = zip(*(column.tolist() for column in columns), strict=True)
-        keys = _key_bytes(a, b, some.protocol)
-        places = zip(at.tolist(), (at + some.captured).tolist(), strict=True)
-        cut = (some.captured < some.payload).tolist()
-        said: list[tuple[int, list[int]]] = []
-        answers: list[tuple[int, Answer]] = []
-        each = enumerate(zip(keys, fields, places, cut, strict=True))
-        for row, (key, (kind_, side, seq, time, port), (begin, end), short) in each:
-            packet = Opened(kind_, key, side, seq, time, port, data[begin:end], short)
-            if kind_ == candidates.ANSWER:
-                answers += [(row, answer) for answer in self._reader.answers(packet)]
-            elif names := self._reader.read(packet):
-                said.append((row, self._written(names)))
+    def _note(self, ledger: Ledger, said: Sequence[_Said]) -> None:
         if said:
-            rows, texts = np.array([row for row, _ in said]), _table([text for _, text in said])
-            time, by_host = some.time[rows], kind[rows] == candidates.REQUEST
-            entries = Entries(time, time, *a.take(rows), *b.take(rows), some.protocol[rows], texts)
-            self._hosts.add(entries.take(by_host))
-            self._hellos.add(entries.take(~by_host))
-        if answers:
-            self._note_answers(some, answers)
+            keys, times, names = zip(*said, strict=True)
+            time, texts = np.array(times), _table([self._written(x) for x in names])
+            a, b, protocol = _columns(keys)
+            ledger.add(Entries(time, time, *a, *b, protocol, texts))
 
-    def _note_fronts(self, fronts: Sequence[tuple[bytes, int, Names]]) -> None:
-        columns = _columns([key for key, _, _ in fronts])
-        time = np.array([time for _, time, _ in fronts])
-        texts = _table([self._written(names) for _, _, names in fronts])
-        self._fronts.add(Entries(time, time, *columns, texts))
-
-    def _note_answers(self, some: PacketColumns, answers: Sequence[tuple[int, Answer]]) -> None:
+    def _note_answers(self, answers: Sequence[tuple[Opened, Answer]]) -> None:
         """From now on the client may mean the service when it goes to the address."""
-        rows = np.array([row for row, _ in answers])
-        found = [answer for _, answer in answers]
+        packets, found = zip(*answers, strict=True)
+        a, b, _ = _columns([packet.key for packet in packets])
+        client = choose(np.array([packet.side == 0 for packet in packets]), b, a)
         address = np.array([(x.address >> 64, x.address & _LOW) for x in found], np.uint64)
+        time = np.array([answer.time for answer in found])
         ttl = np.clip([answer.ttl for answer in found], _LEAST_TTL, _MOST_TTL) * NANOSECOND
         whose = [next(filter(None, self._reader.provider(x.name)), "") for x in found]
         texts = _table([[0, 0, 0, 0, 0, self._number(text)] for text in whose])
-        client = Endpoint(some.dst_hi[rows], some.dst_lo[rows], np.zeros(len(rows), np.uint16))
-        server = Endpoint(address[:, 0], address[:, 1], client.port)
-        protocol, time = np.zeros(len(rows), np.uint8), some.time[rows]
+        no_port, protocol = np.zeros(len(found), np.uint16), np.zeros(len(found), np.uint8)
+        client = client._replace(port=no_port)
+        server = Endpoint(address[:, 0], address[:, 1], no_port)
         self._asked.add(Entries(time, time + ttl, *client, *server, protocol, texts))
 
     def _number(self, text: str) -> int:
@@ -150,14 +173,20 @@ class Namer:
 
     def _written(self, names: Names) -> list[int]:
         """Names as places in the list of texts, in the order of :class:`Named`."""
+        if row := self._rows.get(names):
+            return row
         strong, weak = self._reader.provider(names.sni or names.host)
         hello = names.ja4 or names.ech
         ech = _ECH[names.ech] if hello else ""
         texts = (names.sni, ",".join(names.alpn), ech, names.ja4, strong, weak)
-        return [self._number(text) for text in texts]
+        if len(self._rows) >= _MOST_ROWS:
+            self._rows.clear()
+        row = self._rows[names] = [self._number(text) for text in texts]
+        return row
 
     def name(self, batch: FlowBatch) -> FlowBatch:
         """Give the flows of a batch their names."""
+        self._read()
         f, p = batch.flows, batch.packets
         if not any(self._ledgers) and not self._reader.ports():
             return batch
@@ -175,9 +204,10 @@ class Namer:
             for column in (strong, weak):
                 codes[:, column] = np.where(codes[:, column] > 0, codes[:, column], more[:, column])
         codes[codes[:, 4] > 0, 5] = 0
-        used, places = np.unique(np.append(codes.ravel(), 0), return_inverse=True)
-        table = places[:-1].reshape(codes.shape).astype(np.int64)
-        texts = tuple(self._texts[number] for number in used.tolist())
+        used = np.zeros(len(self._texts), np.bool_)
+        used[0], used[codes] = True, True
+        table = (np.cumsum(used) - 1)[codes]
+        texts = tuple(self._texts[number] for number in np.flatnonzero(used).tolist())
         return FlowBatch(f, p, Named(*table.T), texts)
 
     @staticmethod
@@ -228,6 +258,7 @@ class Namer:
         keys, origin, settled
             As of :meth:`llmflow.flows.assemble.FlowAssembler.open_flows`.
         """
+        self._read()
         who = Keys.of(keys.a, keys.b, keys.protocol)
         for ledger in (self._hellos, self._fronts, self._hosts):
             ledger.keep(ledger.find(who, origin)[0], settled)
@@ -242,6 +273,7 @@ class Namer:
     def _renumber(self) -> None:
         """Let go of texts that no entry has."""
         old, self._texts, self._numbers = self._texts, [""], {"": 0}
+        self._rows.clear()
         for ledger in self._ledgers:
             ledger.renumber(lambda number: self._number(old[number]))
 
@@ -249,6 +281,7 @@ class Namer:
         for ledger in self._ledgers:
             ledger.clear()
         self._reader.clear()
+        self._opened.clear()
         self._renumber()
 
 
@@ -266,23 +299,13 @@ def _by_address(client: Endpoint, server: Endpoint) -> Keys:
     )
 
 
-def _ends(packets: PacketColumns) -> tuple[Endpoint, Endpoint, Bool]:
-    """The two ends of packets, the smaller one first, and whether that is the source."""
-    source = Endpoint(packets.src_hi, packets.src_lo, packets.src_port)
-    target = Endpoint(packets.dst_hi, packets.dst_lo, packets.dst_port)
-    forward = source.at_most(target)
-    return choose(forward, source, target), choose(forward, target, source), forward
-
-
-def _keys(packets: PacketColumns) -> Keys:
-    a, b, _ = _ends(packets)
-    return Keys.of(a, b, packets.protocol)
-
-
-def _columns(keys: Sequence[bytes]) -> list[NDArray[np.unsignedinteger]]:
-    """The columns of keys that were written as bytes."""
+def _columns(keys: Sequence[bytes]) -> tuple[Endpoint, Endpoint, U8]:
+    """The ends and protocols of keys that were written as bytes."""
     table = np.frombuffer(b"".join(keys), _KEY)
-    return [np.ascontiguousarray(table[name]) for name in _KEY.names or ()]
+    a_high, a_low, a_port, b_high, b_low, b_port, protocol = (
+        np.ascontiguousarray(table[name]) for name in _KEY.names or ()
+    )
+    return Endpoint(a_high, a_low, a_port), Endpoint(b_high, b_low, b_port), protocol
 
 
 def _key_bytes(a: Endpoint, b: Endpoint, protocol: U8) -> list[bytes]:

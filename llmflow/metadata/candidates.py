@@ -54,13 +54,13 @@ def candidates(block: Block, packets: PacketColumns, waiting: Bool) -> tuple[I64
     """
     kind = np.zeros(len(packets), np.uint8)
     rows = np.flatnonzero(packets.captured >= _LEAST)
-    captured = packets.captured[rows]
-    whole = captured == packets.payload[rows]
-    rows = rows[whole | (captured >= _LEAST_CUT)]
     at, protocol = block.payload_at(packets, rows), packets.protocol[rows]
-    # One byte of each, then more of the few that are left.
     dns = (packets.src_port[rows] == _DNS) & (protocol == UDP)
+    # One byte of each, then more of the few that are left.
     some = np.flatnonzero(_FIRST[protocol, unaligned(block.data, "u1")[at]] | dns)
+    rows, at, protocol, dns = rows[some], at[some], protocol[some], dns[some]
+    captured, payload = packets.captured[rows], packets.payload[rows]
+    some = np.flatnonzero((captured == payload) | (captured >= _LEAST_CUT))
     rows, at, protocol, dns = rows[some], at[some], protocol[some], dns[some]
     words = unaligned(block.data, ">u8")[at].astype(np.uint64)
     tcp = protocol == TCP

@@ -201,11 +201,13 @@ class NameReader:
             return []
 
     def _asks(self, question: bytes) -> bool:
+        if not question.isascii():  # nor is what it is compared with
+            return False
         labels, at = [], 0
         while at < len(question):
             labels.append(question[at + 1 : at + 1 + question[at]])
             at += 1 + question[at]
-        return any(self.provider(b".".join(labels).decode("latin-1")))
+        return any(self.provider(b".".join(labels).decode()))
 
     def provider(self, name: str) -> tuple[str, str]:
         """Whom a name belongs to: by strong, and by weak evidence; empty where it is unknown."""
