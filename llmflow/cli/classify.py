@@ -86,16 +86,16 @@ def command(
         stream = FlowStream(captures, options, tunnels, progress=progress, providers=providers)
         labelled = classify(stream, model, workers)
         if form == "table":
-            _show(labelled, limit)
+            _show(labelled, limit, names=not no_names)
         else:
             _write(labelled, stream, model, output, form, turns=turns)
     finish(stream.account, stream.closed_early, stream.names_dropped)
 
 
-def _show(labelled: Iterator[Results], limit: int) -> None:
+def _show(labelled: Iterator[Results], limit: int, *, names: bool) -> None:
     from llmflow.report.terminal import Summary
 
-    summary = Summary(limit)
+    summary = Summary(limit, names=names)
     for results in labelled:
         summary.add(results.flows)
     summary.print()

@@ -12,7 +12,7 @@ from llmflow.cli.training import build, finish_training, talk, train_options
 
 
 @click.command()
-@labels_argument
+@labels_argument()
 @click.option("--model", "model_path", type=click.Path(path_type=Path),
               help="Score this model (the captures must not have trained it) instead of "
               "cross-validating the method.")  # fmt: skip
@@ -45,6 +45,7 @@ def command(
     from llmflow.errors import OutputError
     from llmflow.learn.card import evaluation_tables
     from llmflow.learn.evaluate import cross_validate, score_with, summarise
+    from llmflow.learn.labels import read_labels
     from llmflow.learn.model import load_model
     from llmflow.learn.train import TrainOptions
     from llmflow.report.plots import check_plot, draw_evaluation
@@ -55,7 +56,7 @@ def command(
     for path in (output or ".", plot or "."):
         if not Path(path).resolve().parent.is_dir():
             raise OutputError("lies in no folder", where=str(path), hint="make the folder first")
-    data = build(labels, take_flow_options(given), workers)
+    data = build(read_labels(list(labels)), take_flow_options(given), workers)
     if model_path:
         model = load_model(model_path)
         scores, method = score_with(model, data), f"Model {model.model_id} on other captures."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +14,7 @@ from llmflow.cli.options import PARTIAL, Finite, counting
 if TYPE_CHECKING:
     from llmflow.flows.batch import FlowOptions
     from llmflow.learn.dataset import DataSet
+    from llmflow.learn.labels import LabelledCapture
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NOTES = 5
@@ -49,12 +49,10 @@ def talk(text: str) -> None:
         click.echo(text, err=True)
 
 
-def build(labels: tuple[Path, ...], options: FlowOptions, workers: int) -> DataSet:
-    """Read labels and captures into a data set; name the captures that gave nothing or less."""
+def build(captures: list[LabelledCapture], options: FlowOptions, workers: int) -> DataSet:
+    """Read labelled captures into a data set; name the captures that gave nothing or less."""
     from llmflow.learn.dataset import build_dataset
-    from llmflow.learn.labels import read_labels
 
-    captures = read_labels(list(labels))
     with counting("captures", len(captures)) as advance:
         data = build_dataset(captures, options, workers=workers, progress=advance)
     for text, notes in (("not used", data.unusable), ("damaged", data.damaged)):

@@ -176,6 +176,7 @@ class Namer:
         if row := self._rows.get(names):
             return row
         strong, weak = self._reader.provider(names.sni or names.host)
+        weak = weak or self._reader.agent(names.agent)
         hello = names.ja4 or names.ech
         ech = _ECH[names.ech] if hello else ""
         texts = (names.sni, ",".join(names.alpn), ech, names.ja4, strong, weak)

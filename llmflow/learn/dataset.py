@@ -15,8 +15,8 @@ from llmflow.capture.records import NANOSECOND
 from llmflow.errors import CaptureError, LabelError
 from llmflow.features.extract import SegmentFeatures, extract
 from llmflow.features.segments import cut_segments
-from llmflow.flows.batch import FlowOptions
-from llmflow.flows.stream import Assembled, FlowStream
+from llmflow.flows.batch import FlowBatch, FlowOptions
+from llmflow.flows.stream import FlowStream
 from llmflow.learn.labels import ConnectionKey, LabelledCapture, connection_key
 from llmflow.learn.model import combine_segments, combine_turns
 
@@ -74,6 +74,10 @@ class DataSet:
         """Group of each connection."""
         return np.array(self.groups, str)[self.connections.capture]
 
+    def of_captures(self, groups: Sequence[str]) -> Bool:
+        """Which connections are of these groups."""
+        return np.isin(self.connection_group, groups)
+
     def connection_scores(self, probability: F64, inside: I64 | None = None) -> F64:
         """Raw score of each connection from the probabilities of (some of) its segments."""
         segments = self.segments if inside is None else self.segments.take(inside)
@@ -91,8 +95,9 @@ class _Part:
     notes: list[str]
 
 
-def _keys(step: Assembled) -> list[ConnectionKey]:
-    f = step.batch.flows
+def connection_keys(batch: FlowBatch) -> list[ConnectionKey]:
+    """The connection of each flow of a batch."""
+    f = batch.flows
     a = [(h << 64) | low for h, low in zip(f.a_high.tolist(), f.a_low.tolist(), strict=True)]
     b = [(h << 64) | low for h, low in zip(f.b_high.tolist(), f.b_low.tolist(), strict=True)]
     ends = zip(f.protocol.tolist(), a, f.a_port.tolist(), b, f.b_port.tolist(), strict=True)
@@ -113,7 +118,7 @@ def _extract_capture(job: tuple[LabelledCapture, FlowOptions]) -> _Part | str:
             f, p = step.batch.flows, step.batch.packets
             down = row_sums(step.data.down, step.data.flow, len(f)).astype(np.int64)
             start, stop = p.time[f.first], p.time[f.first + f.packets - 1]
-            for flow, key in enumerate(_keys(step)):
+            for flow, key in enumerate(connection_keys(step.batch)):
                 label = labelled.label(key)
                 if label is None:
                     continue
