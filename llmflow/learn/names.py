@@ -8,8 +8,8 @@ examples, with noise among the positives:
 1. A forest learns named against unlabelled, and scores each connection out of fold: g(x).
 2. c = mean of g over held-out candidates is how often a stream is named (Elkan and Noto, *Learning
    classifiers from only positive and unlabeled data*, KDD 2008, estimator e1). It assumes that
-   whether a stream is named does not hang on what it looks like. Candidates that are no streams
-   pull it down.
+   whether a stream is named does not hang on what it looks like. Candidates below half the mean,
+   which are hardly streams, are not counted.
 3. Unlabelled connections are streams with the weight (1 - c) / c * g / (1 - g) (their section 3).
    From a half on they are left out, as are candidates with g / c below a half; the rest is trained
    on as it is.
@@ -151,7 +151,9 @@ def pick(
             "no named connection holds a reply that is long enough to be judged",
             hint="add captures of longer use",
         )
-    c = float(g[judged & positive].mean())
+    candidates = g[judged & positive]
+    # Candidates far below the mean are noise, and would pull it down.
+    c = float(candidates[candidates >= _HALF * candidates.mean()].mean())
     with np.errstate(divide="ignore"):
         weight = (1 - c) / c * g / (1 - g)
     doubted = by_name & positive & ~(g / c >= _HALF)
