@@ -65,7 +65,7 @@ def command(
     Exit code 3 says that some input was damaged or of an unknown kind; the rest is written.
     """
     from llmflow.engine.line import classify
-    from llmflow.engine.memory import return_large_arrays
+    from llmflow.engine.memory import collect_rarely, return_large_arrays
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import load_model
     from llmflow.metadata.providers import load
@@ -82,6 +82,7 @@ def command(
     model = load_model(model_path)
     providers = None if no_names else load(provider_files)
     return_large_arrays()
+    collect_rarely()
     with reading_progress(captures) as progress:
         stream = FlowStream(captures, options, tunnels, progress=progress, providers=providers)
         labelled = classify(stream, model, workers)

@@ -30,8 +30,8 @@ from llmflow.metadata.providers import Providers
 _FIRST_PRUNE = 1 << 14  # entries, about 100 bytes each
 _MOST_ROWS = 1 << 12  # names that are remembered with their places in the list of texts
 _MOST_HELD = 1 << 20  # bytes of payloads that are put aside to be read together
-# What says all it says in one packet; the rest has to be read in its turn.
-_ALONE = frozenset({candidates.HELLO, candidates.REQUEST, candidates.ANSWER})
+# Parts of hellos on TCP: they decide which segments are looked at next.
+_AT_ONCE = frozenset({candidates.FRONT, candidates.MORE})
 _LEAST_TTL, _MOST_TTL = 60, 86_400  # seconds for which DNS answers are believed
 _ECH = ("no", "offered")
 _LOW = (1 << 64) - 1
@@ -83,10 +83,10 @@ class Namer:
         if self.block is None:
             return
         row, kind = candidates.candidates(self.block, packets, self._waiting(streams=True))
-        if len(row):
-            self._open(self.block, packets.take(row), kind)
+        near = self._near(packets, row, kind)
         self._newest = max(self._newest, int(packets.time.max()))
-        self._note(self._fronts, self._reader.fronts(self._newest - self._reorder))
+        if len(near):
+            self._open(self.block, packets.take(row[near]), kind[near])
 
     def _waiting(self, *, streams: bool = False) -> Bool:
         """Ports at which hellos have begun and not ended; all, or those of TCP."""
@@ -99,20 +99,18 @@ class Namer:
         target = Endpoint(some.dst_hi, some.dst_lo, some.dst_port)
         forward = source.at_most(target)
         a, b = choose(forward, source, target), choose(forward, target, source)
-        near = np.flatnonzero(self._near(Keys.of(a, b, some.protocol), kind))
-        some, kind, a, b = some.take(near), kind[near], a.take(near), b.take(near)
         at = block.payload_at(some, np.arange(len(some)))
         columns = (
-            kind, ~forward[near], some.seq, some.time, some.src_port,
+            kind, ~forward, some.seq, some.time, some.src_port,
             at, at + some.captured, some.captured < some.payload,
         )  # fmt: skip
         fields = [column.tolist() for column in columns]
         keys = _key_bytes(a, b, some.protocol)
         for kind_, side, seq, time, port, begin, end, cut, key in zip(*fields, keys, strict=True):
             packet = Opened(kind_, key, side, seq, time, port, block.data[begin:end], cut)
-            alone = kind_ in _ALONE
-            names = None if alone else self._reader.read(packet)
-            if alone or names:
+            at_once = kind_ in _AT_ONCE
+            names = self._reader.read(packet) if at_once else None
+            if names or not at_once:
                 self._opened.append((packet, names))
                 self._held += end - begin
         if self._held > _MOST_HELD:
@@ -131,17 +129,16 @@ class Namer:
                 said.append((packet.key, packet.time, names))
         self._note(self._hellos, hellos)
         self._note(self._hosts, hosts)
+        self._note(self._fronts, self._reader.fronts(self._newest - self._reorder))
         if answers:
             self._note_answers(answers)
 
-    def _near(self, keys: Keys, kind: U8) -> Bool:
-        """All but segments whose flow shares nothing with one whose hello began but a port."""
-        more = kind == candidates.MORE
-        begun = Keys.of(*_columns(self._reader.begun)).hash
-        begun = np.append(begun, keys.hash[kind == candidates.FRONT])
-        near: Bool = ~more
-        near[more] = np.isin(keys.hash[more], begun)
-        return near
+    def _near(self, packets: PacketColumns, row: I64, kind: U8) -> I64:
+        """All but segments that share no more than a port with a hello that has begun."""
+        ends = packets.src_lo[row] + packets.dst_lo[row]  # the reader looks at all of the key
+        a, b, _ = _columns(self._reader.begun)
+        begun = np.append(a.low + b.low, ends[kind == candidates.FRONT])
+        return np.flatnonzero((kind != candidates.MORE) | np.isin(ends, begun))
 
     def _note(self, ledger: Ledger, said: Sequence[_Said]) -> None:
         if said:

@@ -262,7 +262,8 @@ class FlowNames:
     @property
     def held(self) -> int:
         """Payload bytes held."""
-        return sum(side.held for side in self._sides) + (self._quic.held if self._quic else 0)
+        one, other = self._sides
+        return one.held + other.held + (self._quic.held if self._quic else 0)
 
     @property
     def complete(self) -> bool:

@@ -46,7 +46,11 @@ class Cursor:
 
     def number(self, width: int) -> int:
         """Read a big-endian number of ``width`` bytes."""
-        return int.from_bytes(self.take(width), "big")
+        at = self.at
+        if width > self.end - at:
+            raise MalformedError("a length reaches behind the end")
+        self.at = at + width
+        return int.from_bytes(self.data[at : at + width], "big")
 
     def numbers(self, width: int) -> tuple[int, ...]:
         """Read all that is left as numbers of ``width`` bytes."""
