@@ -35,8 +35,9 @@ def command(
     """Train a model on labelled captures.
 
     LABELS... are manifests (CSV or TSV with the columns capture,label and, for single connections,
-    protocol, client_ip, client_port, server_ip, server_port; further category, group) or folders
-    with one sub-folder per label. `llm-stream` is the positive label, `unknown` is left out.
+    protocol, client_ip, client_port, server_ip, server_port; further category, group), folders
+    with one sub-folder per label, runs of the traffic lab, or data sets of `llmflow dataset build`.
+    `llm-stream` is the positive label, `unknown` is left out.
 
     Threshold and calibration come from out-of-fold scores: no capture is on both sides of a split.
     """
@@ -63,7 +64,7 @@ def command(
     connections = data.connections
     streams, counts = np.unique(connections.category[connections.positive], return_counts=True)
     model.facts["training"] = {
-        "captures": len(data.groups),
+        "captures": data.captures,
         "connections": len(connections),
         "positive": int(connections.positive.sum()),
         "segments": len(data.segments),

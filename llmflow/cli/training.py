@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -20,6 +21,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 _NOTES = 5
 
 
+processes_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=os.cpu_count() or 1,
+    help="Processes that read captures; the result does not depend on it.",
+)
+
+
 def train_options(command: F) -> F:
     """--trees, --folds, --target-fpr, --seed, --workers."""
     options = [
@@ -33,10 +42,7 @@ def train_options(command: F) -> F:
             help="False-positive rate over decidable negatives at the operating point.",
         ),
         click.option("--seed", type=click.IntRange(0, 2**31), default=1, show_default=True),
-        click.option(
-            "--workers", type=click.IntRange(1), default=os.cpu_count() or 1,
-            help="Processes that read captures; the result does not depend on it.",
-        ),
+        processes_option,
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -51,18 +57,27 @@ def talk(text: str) -> None:
 
 def build(labels: tuple[Path, ...], options: FlowOptions, workers: int) -> DataSet:
     """Read labels and captures into a data set; name the captures that gave nothing or less."""
-    from llmflow.learn.dataset import build_dataset
-    from llmflow.learn.labels import read_labels
+    from llmflow.learn.dataset import read_dataset
+    from llmflow.learn.store import Rules
 
-    captures = read_labels(list(labels))
-    with counting("captures", len(captures)) as advance:
-        data = build_dataset(captures, options, workers=workers, progress=advance)
-    for text, notes in (("not used", data.unusable), ("damaged", data.damaged)):
+    with contextlib.ExitStack() as stack:
+        data = read_dataset(
+            labels,
+            Rules(options),
+            workers=workers,
+            counting=lambda total: stack.enter_context(counting("captures", total)),
+        )
+    tell_losses(data.unusable, data.damaged)
+    return data
+
+
+def tell_losses(unusable: list[str], damaged: list[str]) -> None:
+    """Name the captures that gave nothing, or less than they should."""
+    for text, notes in (("not used", unusable), ("damaged", damaged)):
         for note in notes[:_NOTES]:
             click.echo(f"llmflow: {text}: {note}", err=True)
         if len(notes) > _NOTES:
             click.echo(f"llmflow: {text}: {len(notes) - _NOTES} more", err=True)
-    return data
 
 
 def finish_training(data: DataSet) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmflow.features.extract import LEAST_CHUNKS, MODEL_FEATURES, schema_hash
-from llmflow.learn.dataset import DECIDABLE_PACKETS, DECIDABLE_SECONDS
+from llmflow.learn.extraction import DECIDABLE_PACKETS, DECIDABLE_SECONDS
 from llmflow.learn.model import LEAST_STREAM_CHUNKS, Model
 
 _LIMITS = f"""\

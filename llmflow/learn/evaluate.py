@@ -111,7 +111,7 @@ def _calibration(data: DataSet, scores: Scores) -> dict[str, float | int]:
     positive = data.connections.positive[scores.asked]
     if len(score) == 0:
         return {"connections": 0}
-    weight = mixture_weights(positive, data.connection_group[scores.asked])
+    weight = mixture_weights(positive, data.connections.group[scores.asked])
     place = np.minimum((score * _BINS).astype(np.int64), _BINS - 1)
     gap = np.bincount(place, weight * (score - positive), minlength=_BINS)
     return {
@@ -142,8 +142,8 @@ def summarise(data: DataSet, scores: Scores) -> dict[str, Any]:
         for side, rows in (("llm-stream", c.positive), ("other", negative))
     }
     return {
-        "captures": len(data.groups),
-        "groups": len(set(data.groups)),
+        "captures": data.captures,
+        "groups": len(np.unique(c.group)),
         "connections": len(c),
         "unusable": data.unusable,
         "confusion": {

@@ -64,7 +64,7 @@ def _weights(data: DataSet, rows: I64, options: TrainOptions) -> F64:
     connection, scale = data.segment_connection[rows], data.segments.scale[rows]
     _, place, times = np.unique(connection * 256 + scale, return_inverse=True, return_counts=True)
     weight = 1.0 / np.sqrt(times[place])
-    _, group = np.unique(data.connection_group[connection], return_inverse=True)
+    _, group = np.unique(data.connections.group[connection], return_inverse=True)
     total = np.bincount(group, weight)[group]
     weight *= np.minimum(1.0, options.group_cap / total)
     positive = data.connections.positive[connection]
@@ -116,7 +116,7 @@ def split_groups(
     from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - heavy
 
     positive = data.connections.positive[connections]
-    groups = data.connection_group[connections]
+    groups = data.connections.group[connections]
     for side in (True, False):
         n = len(np.unique(groups[positive == side]))
         if n < folds:
@@ -130,14 +130,9 @@ def split_groups(
         yield connections[train], connections[test]
 
 
-def segments_of(data: DataSet, connections: I64) -> I64:
-    """Rows of the segments that belong to some connections."""
-    return np.flatnonzero(np.isin(data.segment_connection, connections))
-
-
 def score_connections(data: DataSet, forest: Forest, connections: I64) -> F64:
     """Raw scores of some connections, in their order."""
-    rows = segments_of(data, connections)
+    rows = data.rows(connections)
     scores = data.connection_scores(forest.probability(data.segments.values[rows]), rows)
     return scores[connections]
 
@@ -148,7 +143,7 @@ def out_of_fold(data: DataSet, connections: I64, options: TrainOptions, progress
     splits = split_groups(data, connections, options.folds, options.seed)
     for number, (train, test) in enumerate(splits, 1):
         progress(f"fold {number} of {options.folds}")
-        forest = Forest.compile(fit_forest(data, segments_of(data, train), options))
+        forest = Forest.compile(fit_forest(data, data.rows(train), options))
         scores[test] = score_connections(data, forest, test)
     return scores[connections]
 
@@ -175,7 +170,7 @@ def fit_calibration(raw: F64, data: DataSet, connections: I64) -> Calibration:
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - heavy
 
     positive = data.connections.positive[connections]
-    group = data.connection_group[connections]
+    group = data.connections.group[connections]
     scored = ~np.isnan(raw)
     usable = scored & (~positive | _kind_in_other_groups(data, connections))
     if not (usable & positive).any():
@@ -201,7 +196,7 @@ def fit_calibration(raw: F64, data: DataSet, connections: I64) -> Calibration:
 def _kind_in_other_groups(data: DataSet, connections: I64) -> Bool:
     """Whether a stream's category is also in another group."""
     picked = data.connections.take(connections)
-    group = data.connection_group[connections]
+    group = data.connections.group[connections]
     pairs = set(zip(picked.category[picked.positive], group[picked.positive], strict=True))
     groups_of = Counter(category for category, _ in pairs)
     return np.array([groups_of[category] > 1 for category in picked.category], np.bool_)
@@ -242,7 +237,7 @@ def fit_model(
         calibration.apply(raw), picked.positive, picked.decidable, options.target_fpr
     )
     progress("final fit")
-    estimator = fit_forest(data, segments_of(data, connections), options)
+    estimator = fit_forest(data, data.rows(connections), options)
     forest = Forest.compile(estimator)
     model = Model(forest, calibration, threshold, name, {"options": asdict(options)})
     return model, estimator
