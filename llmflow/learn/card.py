@@ -20,6 +20,10 @@ _LIMITS = f"""\
 - It sees that an LLM streams, never what about."""
 
 
+# Operating points of the protocols' table: false-positive rate, over which negatives.
+_POINTS = (1e-3, "all"), (2e-4, "all"), (1e-2, "decidable"), (1e-3, "decidable")
+
+
 def percent(entry: dict[str, Any]) -> str:
     """A rate with its interval, as text: ``26/26 = 100.0 % (86.8-100.0)``."""
     if not entry["of"]:
@@ -56,6 +60,25 @@ def evaluation_tables(numbers: dict[str, Any]) -> str:
     lines += ["", "| category | called `llm-stream` (95 % interval) |", "|---|---|"]
     for side, entries in numbers["by_category"].items():
         lines += [f"| {side}: {name} | {percent(entry)} |" for name, entry in entries.items()]
+    return "\n".join(lines)
+
+
+def protocol_table(results: dict[str, Any]) -> str:
+    """Markdown table of the protocols' recalls (:func:`llmflow.learn.evaluate.run_protocols`)."""
+    lines = [
+        "| protocol | streams | " + " | ".join(f"@{r:g} of {side}" for r, side in _POINTS) + " |",
+        "|---|---|" + "---|" * len(_POINTS),
+    ]
+    for protocol, result in results.items():
+        parts = {"": result} if "positives" in result else result
+        for part, numbers in parts.items():
+            recalls = [
+                next(e for e in numbers[side]["recall_at"] if e["false_positive_rate"] == r)["rate"]
+                for r, side in _POINTS
+            ]
+            cells = ["none" if recall is None else f"{recall:.2f}" for recall in recalls]
+            name = f"{protocol.replace('_', ' ')}{': ' if part else ''}{part}"
+            lines.append(f"| {name} | {numbers['positives']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -91,7 +91,7 @@ def fit_forest(data: DataSet, rows: I64, options: TrainOptions) -> Any:  # noqa:
         min_samples_leaf=options.least_leaf,
         max_features=options.feature_share,
         random_state=options.seed,
-        n_jobs=-1,
+        n_jobs=2,
     )
     forest.fit(
         np.concatenate(
