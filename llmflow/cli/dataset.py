@@ -17,6 +17,10 @@ from llmflow.cli.options import (
 )
 from llmflow.cli.training import processes_option, tell_losses
 
+# Those of learn/perturb.py, which is not imported for --help.
+_VARIANTS = ("pad", "batch2", "batch5", "pace", "resize", "loss", "jitter", "merge", "midflow",
+             "oneway", "sample", "acks")  # fmt: skip
+
 
 @click.group()
 def command() -> None:
@@ -27,11 +31,14 @@ def command() -> None:
 @labels_argument
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="The data set; one that stands there is brought up to date.")  # fmt: skip
+@click.option("--variant", "variants", multiple=True, type=click.Choice(_VARIANTS),
+              help="Measure the traffic under these conditions too; may be repeated.")  # fmt: skip
 @processes_option
 @flow_options
 def build(
     labels: tuple[Path, ...],
     output: Path,
+    variants: tuple[str, ...],
     workers: int,
     **given: Any,  # noqa: ANN401
 ) -> None:
@@ -41,13 +48,13 @@ def build(
     LABELS... no longer name leave the data set.
     """
     from llmflow.learn.labels import read_labels
+    from llmflow.learn.perturb import AS_IT_IS
     from llmflow.learn.store import Rules, build_dataset
 
+    rules = Rules(take_flow_options(given), (AS_IT_IS, *sorted(set(variants))))
     captures = read_labels(list(labels))
     with counting("captures", len(captures)) as advance:
-        tables, fresh = build_dataset(
-            output, captures, Rules(take_flow_options(given)), workers=workers, progress=advance
-        )
+        tables, fresh = build_dataset(output, captures, rules, workers=workers, progress=advance)
     parts = tables.parts.values()
     unusable = [part.unusable for part in parts if part.unusable]
     damaged = [part.damaged for part in parts if part.damaged]

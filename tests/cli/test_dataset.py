@@ -7,10 +7,13 @@ import json
 import shutil
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet
 import pytest
 from click.testing import CliRunner, Result
 
 from llmflow.cli import main
+from llmflow.learn.perturb import VARIANTS
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 NAMES = ("drip", "blob", "quic-drip", "burst-pause", "ssh-typing", "voip", "ticker", "download")
@@ -130,3 +133,24 @@ def test_a_lab_run_is_a_source(captures: Path) -> None:
     (run / "flows.jsonl").write_text('{"number": 1}\n')
     result = invoke("dataset", "build", run, "-o", captures / "set")
     assert "flows.jsonl:1: is no record of a connection" in result.output
+
+
+def test_variants_stand_beside_the_traffic_as_it_is(captures: Path) -> None:
+    """They add segments and change none; training without them gives the same trees."""
+    manifest = write_manifest(captures)
+    invoke("dataset", "build", manifest, "-o", captures / "set")
+    wide = ["--variant", "oneway", "--variant", "pad"]
+    assert invoke("dataset", "build", manifest, "-o", captures / "wide", *wide).exit_code == 0
+    table = pyarrow.parquet.read_table(captures / "wide" / "segments.parquet")
+    plain = table.filter(pc.equal(table["variant"], ""))
+    assert set(table["variant"].to_pylist()) == {"", "oneway", "pad"}
+    assert (
+        plain.num_rows
+        == pyarrow.parquet.read_metadata(captures / "set" / "segments.parquet").num_rows
+    )
+    for name in ("set", "wide"):
+        assert invoke("train", captures / name, "-o", captures / f"m-{name}", *FAST).exit_code == 0
+    trees = [(captures / f"m-{name}" / "forest.npz").read_bytes() for name in ("set", "wide")]
+    assert trees[0] == trees[1]
+    helped = invoke("dataset", "build", "--help").output.replace("\n", "").replace(" ", "")
+    assert all(name in helped for name in VARIANTS)
