@@ -54,6 +54,7 @@ def command(
     """
     from llmflow.errors import OutputError
     from llmflow.learn.card import evaluation_tables, protocol_table
+    from llmflow.learn.dataset import Sources
     from llmflow.learn.evaluate import cross_validate, run_protocols, score_with, summarise
     from llmflow.learn.model import load_model
     from llmflow.learn.train import TrainOptions
@@ -67,7 +68,7 @@ def command(
             raise OutputError("lies in no folder", where=str(path), hint="make the folder first")
     if protocols and (model_path or plot):
         raise click.UsageError("--protocol goes with neither --model nor --plot")
-    data = build(labels, take_flow_options(given), workers)
+    data = build(Sources.of(labels), take_flow_options(given), workers)
     options = TrainOptions(trees=trees, folds=folds, target_fpr=target_fpr, seed=seed)
     if protocols:
         found = run_protocols(data, options, _PROTOCOLS if "all" in protocols else protocols, talk)

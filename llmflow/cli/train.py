@@ -47,6 +47,7 @@ def command(
 
     from llmflow.errors import LabelError
     from llmflow.learn.card import evaluation_tables, write_card
+    from llmflow.learn.dataset import Sources
     from llmflow.learn.model import check_place, save_model
     from llmflow.learn.train import TrainOptions, all_connections, fit_model
 
@@ -59,7 +60,7 @@ def command(
         except (ValueError, KeyError, TypeError):
             raise LabelError("is no output of `llmflow evaluate`", where=str(evaluation)) from None
     options = TrainOptions(trees=trees, folds=folds, target_fpr=target_fpr, seed=seed)
-    data = build(labels, take_flow_options(given), workers)
+    data = build(Sources.of(labels), take_flow_options(given), workers)
     model, estimator = fit_model(data, all_connections(data), options, name=name, progress=talk)
     connections = data.connections
     streams, counts = np.unique(connections.category[connections.positive], return_counts=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +13,7 @@ from llmflow.cli.options import PARTIAL, Finite, counting
 
 if TYPE_CHECKING:
     from llmflow.flows.batch import FlowOptions
-    from llmflow.learn.dataset import DataSet
+    from llmflow.learn.dataset import DataSet, Sources
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NOTES = 5
@@ -55,18 +53,13 @@ def talk(text: str) -> None:
         click.echo(text, err=True)
 
 
-def build(labels: tuple[Path, ...], options: FlowOptions, workers: int) -> DataSet:
-    """Read labels and captures into a data set; name the captures that gave nothing or less."""
+def build(sources: Sources, options: FlowOptions, workers: int) -> DataSet:
+    """Read data sets and labelled captures; name the captures that gave nothing or less."""
     from llmflow.learn.dataset import read_dataset
     from llmflow.learn.store import Rules
 
-    with contextlib.ExitStack() as stack:
-        data = read_dataset(
-            labels,
-            Rules(options),
-            workers=workers,
-            counting=lambda total: stack.enter_context(counting("captures", total)),
-        )
+    with counting("captures", len(sources.captures)) as advance:
+        data = read_dataset(sources, Rules(options), workers=workers, progress=advance)
     tell_losses(data.unusable, data.damaged)
     return data
 

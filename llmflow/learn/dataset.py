@@ -17,7 +17,7 @@ from llmflow.capture.columns import Columns
 from llmflow.errors import LabelError
 from llmflow.features.extract import MODEL_FEATURES, SCALES, SegmentFeatures
 from llmflow.learn.extraction import Part
-from llmflow.learn.labels import read_labels
+from llmflow.learn.labels import LabelledCapture, read_labels
 from llmflow.learn.model import LLM_STREAM, combine_segments, combine_turns
 from llmflow.learn.perturb import AS_IT_IS
 from llmflow.learn.store import Rules, Tables, extract_all, is_dataset, read_tables
@@ -90,6 +90,10 @@ class DataSet:
     def captures(self) -> int:
         """Number of captures that gave a connection."""
         return len(np.unique(self.connections.capture))
+
+    def of_groups(self, groups: Sequence[str]) -> Bool:
+        """Which connections are of these groups."""
+        return np.isin(self.connections.group, groups)
 
     def rows(self, connections: I64, variant: int | None = 0) -> I64:
         """Segments of some connections, as they are, in one variant, or (None) in all."""
@@ -183,25 +187,38 @@ def _connections(table: pa.Table) -> Connections:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a data set comes from: data-set folders, and labelled captures to be read."""
+
+    stored: Sequence[Path]
+    captures: Sequence[LabelledCapture]
+
+    @classmethod
+    def of(cls, paths: Sequence[Path]) -> Self:
+        """Tell data sets from sources of labels (see :mod:`llmflow.learn.labels`)."""
+        stored = [path for path in paths if is_dataset(path)]
+        return cls(stored, read_labels([path for path in paths if path not in stored]))
+
+
 def read_dataset(
-    sources: Sequence[Path],
+    sources: Sources,
     rules: Rules | None = None,
     *,
     workers: int = 1,
-    counting: Callable[[int], Callable[[], None]] = lambda _: lambda: None,
+    progress: Callable[[], None] = lambda: None,
     features: Sequence[str] = tuple(MODEL_FEATURES),
 ) -> DataSet:
     """Read data sets, and extract the features of labelled captures.
 
     Parameters
     ----------
-    sources : sequence of Path
-        Data-set folders, and sources of labels (see :mod:`llmflow.learn.labels`).
+    sources : Sources
     rules : Rules, optional
     workers : int
         Processes that read captures; the result does not depend on it.
-    counting : callable
-        Called with the number of captures to read; gives what to call after each.
+    progress : callable
+        Called after each capture.
     features : sequence of str
 
     Raises
@@ -211,13 +228,11 @@ def read_dataset(
     """
     rules = rules or Rules()
     tables = Tables()
-    stored = [source for source in sources if is_dataset(source)]
-    captures = read_labels([source for source in sources if source not in stored])
-    for source in stored:
-        for name, part in read_tables(source, rules).parts.items():
+    for folder in sources.stored:
+        for name, part in read_tables(folder, rules).parts.items():
             _add(tables, name, part)
-    parts = extract_all(captures, rules, workers, counting(len(captures)))
-    for capture, part in zip(captures, parts, strict=True):
+    parts = extract_all(sources.captures, rules, workers, progress)
+    for capture, part in zip(sources.captures, parts, strict=True):
         _add(tables, str(capture.path), part)
     return DataSet.of(tables, features)
 

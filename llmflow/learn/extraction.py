@@ -28,7 +28,7 @@ from llmflow.features.extract import (
 )
 from llmflow.features.registry import compute
 from llmflow.features.segments import Segments, cut_segments
-from llmflow.flows.batch import FlowColumns, FlowOptions
+from llmflow.flows.batch import FlowBatch, FlowColumns, FlowOptions
 from llmflow.flows.stream import Assembled, FlowStream, with_turns
 from llmflow.learn.labels import ConnectionKey, Label, LabelledCapture, connection_key
 from llmflow.learn.perturb import perturb
@@ -138,7 +138,7 @@ class _Builder:
         first, last = p.time[f.first].tolist(), p.time[f.first + f.packets - 1].tolist()
         of_flow = np.full(len(f), -1, np.int64)
         unnamed = []
-        for flow, key in enumerate(_keys(f)):
+        for flow, key in enumerate(connection_keys(step.batch)):
             label = self.labelled.label(key)
             if label is None:
                 continue
@@ -215,7 +215,9 @@ def _repeated(text: str, count: int) -> pa.Array:
     return pa.repeat(pa.scalar(text), count)
 
 
-def _keys(f: FlowColumns) -> list[ConnectionKey]:
+def connection_keys(batch: FlowBatch) -> list[ConnectionKey]:
+    """The connection of each flow of a batch."""
+    f = batch.flows
     a = [(h << 64) | low for h, low in zip(f.a_high.tolist(), f.a_low.tolist(), strict=True)]
     b = [(h << 64) | low for h, low in zip(f.b_high.tolist(), f.b_low.tolist(), strict=True)]
     ends = zip(f.protocol.tolist(), a, f.a_port.tolist(), b, f.b_port.tolist(), strict=True)
