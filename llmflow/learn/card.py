@@ -70,6 +70,8 @@ def protocol_table(results: dict[str, Any]) -> str:
         "|---|---|" + "---|" * len(_POINTS),
     ]
     for protocol, result in results.items():
+        if "variants" in result:
+            continue
         parts = {"": result} if "positives" in result else result
         for part, numbers in parts.items():
             recalls = [
@@ -79,6 +81,12 @@ def protocol_table(results: dict[str, Any]) -> str:
             cells = ["none" if recall is None else f"{recall:.2f}" for recall in recalls]
             name = f"{protocol.replace('_', ' ')}{': ' if part else ''}{part}"
             lines.append(f"| {name} | {numbers['positives']} | {' | '.join(cells)} |")
+    if robust := results.get("robustness"):
+        lines += ["", "| condition | recall | false positives, decidable |", "|---|---|---|"]
+        lines += [
+            f"| {name} | {percent(entry['recall'])} | {percent(entry['false_positives'])} |"
+            for name, entry in robust["variants"].items()
+        ]
     return "\n".join(lines)
 
 

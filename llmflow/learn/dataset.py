@@ -95,14 +95,26 @@ class DataSet:
         """Which connections are of these groups."""
         return np.isin(self.connections.group, groups)
 
-    def rows(self, connections: I64, variant: int | None = 0) -> I64:
-        """Segments of some connections, as they are, in one variant, or (None) in all."""
+    def rows(self, connections: I64, variant: int = 0) -> I64:
+        """Segments of some connections, as they are or in a variant."""
         inside = np.zeros(len(self.connections), np.bool_)
         inside[connections] = True
-        wanted = inside[self.segment_connection]
-        if variant is not None:
-            wanted &= self.variant == variant
-        return np.flatnonzero(wanted)
+        return np.flatnonzero(inside[self.segment_connection] & (self.variant == variant))
+
+    def variant_number(self, name: str) -> int:
+        """Place of a variant.
+
+        Raises
+        ------
+        LabelError
+            The data set does not hold it.
+        """
+        if name not in self.variants:
+            raise LabelError(
+                f"the data set does not show its traffic under the condition {name!r}",
+                hint=f"run `llmflow dataset build --variant {name}`",
+            )
+        return self.variants.index(name)
 
     def connection_scores(self, probability: F64, inside: I64) -> F64:
         """Raw score of each connection from the probabilities of some segments of one variant."""

@@ -47,8 +47,8 @@ def forest_method(options: TrainOptions) -> Method:
     """The shipped method as the protocols need it: raw scores of forests."""
 
     def train(data: DataSet, connections: I64) -> Scorer:
-        forest = Forest.compile(fit_forest(data, data.rows(connections), options))
-        return lambda data, test: score_connections(data, forest, test)
+        forest = Forest.compile(fit_forest(data, connections, options))
+        return lambda data, test, variant: score_connections(data, forest, test, variant)
 
     return train
 

@@ -7,7 +7,7 @@ protocol is a function from a data set and a method to plain numbers, determinis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +16,15 @@ from numpy.typing import NDArray
 
 from llmflow.arrays import F64, I64, Bool
 from llmflow.learn.dataset import DataSet
-from llmflow.learn.metrics import summary
+from llmflow.learn.metrics import NEVER, rate, summary, threshold_at
 
-# From a data set and the connections to train on to what scores others: raw, NaN if not asked.
-Scorer = Callable[[DataSet, I64], F64]
+# From a data set and the connections to train on to what scores others, in a variant (0: as they
+# are): raw, NaN if not asked.
+Scorer = Callable[[DataSet, I64, int], F64]
 Method = Callable[[DataSet, I64], Scorer]
 Text = NDArray[np.str_]
+
+ROBUST_AT = 1e-2  # of the decidable others pass where variants are compared
 
 
 def folds_of(names: Text, weight: I64, folds: int, seed: int) -> I64:
@@ -40,14 +43,22 @@ def folds_of(names: Text, weight: I64, folds: int, seed: int) -> I64:
     return dealt
 
 
-def cross_scores(data: DataSet, method: Method, fold: I64, train: Bool) -> F64:
-    """Score the connections of each fold (-1: of none) with a model of ``train`` less the fold."""
-    raw = np.full(len(data.connections), np.nan)
+def cross_scores(
+    data: DataSet, method: Method, fold: I64, train: Bool, variants: Sequence[int] = (0,)
+) -> F64:
+    """Score the connections of each fold (-1: of none) with a model of ``train`` less the fold.
+
+    Returns
+    -------
+    ndarray of float64, shape (variants, connections)
+    """
+    raw = np.full((len(variants), len(data.connections)), np.nan)
     for number in np.unique(fold[fold >= 0]):
         inside = fold == number
         scorer = method(data, np.flatnonzero(train & ~inside))
         test = np.flatnonzero(inside)
-        raw[test] = scorer(data, test)
+        for place, variant in enumerate(variants):
+            raw[place, test] = scorer(data, test, variant)
     return raw
 
 
@@ -73,7 +84,7 @@ def grouped(data: DataSet, method: Method, folds: int = 6, seed: int = 1) -> dic
     """Cross-validation: no group of captures on both sides."""
     c = data.connections
     everything = np.ones(len(c), np.bool_)
-    raw = cross_scores(data, method, _group_folds(data, folds, seed), everything)
+    (raw,) = cross_scores(data, method, _group_folds(data, folds, seed), everything)
     return summary(data, raw, c.positive, ~c.positive)
 
 
@@ -92,7 +103,7 @@ def without(
     fold = _group_folds(data, folds, seed)
     fold[held & c.positive] = np.arange(int((held & c.positive).sum())) % folds
     fold[c.positive & ~held] = -1
-    raw = cross_scores(data, method, fold, ~held)
+    (raw,) = cross_scores(data, method, fold, ~held)
     return summary(data, raw, held & c.positive, ~c.positive)
 
 
@@ -135,7 +146,7 @@ def leave_one_source_out(data: DataSet, method: Method) -> dict[str, Any]:
             continue
         test = np.flatnonzero(held)
         raw = np.full(len(c), np.nan)
-        raw[test] = method(data, np.flatnonzero(~held))(data, test)
+        raw[test] = method(data, np.flatnonzero(~held))(data, test, 0)
         out[f"to {name}"] = summary(data, raw, held & c.positive, held & ~c.positive)
     return out
 
@@ -149,7 +160,7 @@ def unseen_kinds(data: DataSet, method: Method, folds: int = 12, seed: int = 1) 
     fold = _group_folds(data, folds, seed)
     other = ~c.positive
     fold[other] = folds_of(c.kind[other], _judged(data)[other], folds, seed)
-    raw = cross_scores(data, method, fold, np.ones(len(c), np.bool_))
+    (raw,) = cross_scores(data, method, fold, np.ones(len(c), np.bool_))
     return summary(data, raw, c.positive, other)
 
 
@@ -163,9 +174,48 @@ def permuted(data: DataSet, method: Method, folds: int = 4, seed: int = 1) -> di
     positive = c.positive.copy()
     positive[judged] = np.random.default_rng(seed).permutation(positive[judged])
     shuffled = replace(data, connections=replace(c, positive=positive))
-    raw = cross_scores(shuffled, method, _group_folds(data, folds, seed), np.ones(len(c), np.bool_))
+    (raw,) = cross_scores(
+        shuffled, method, _group_folds(data, folds, seed), np.ones(len(c), np.bool_)
+    )
     asked = ~np.isnan(raw)
     return summary(shuffled, raw, positive & asked, ~positive & asked)
+
+
+def robustness(data: DataSet, method: Method, folds: int = 6, seed: int = 1) -> dict[str, Any]:
+    """What each variant of a data set costs, at the operating points of the traffic as it is.
+
+    Of variants that servers cause, recall counts; of those that taps cause, false positives too.
+    """
+    c = data.connections
+    fold, everything = _group_folds(data, folds, seed), np.ones(len(c), np.bool_)
+    raw = cross_scores(data, method, fold, everything, range(len(data.variants)))
+    score = np.where(np.isnan(raw), NEVER, raw)
+    decidable = ~c.positive & c.decidable
+    point, _ = threshold_at(score[0][decidable], ROBUST_AT)
+
+    def passed(place: int, of: Bool) -> dict[str, float | int | None]:
+        return rate(int((score[place][of] > point).sum()), int(of.sum()))
+
+    return {
+        "false_positive_rate_decidable": ROBUST_AT,
+        "threshold": point,
+        "variants": {
+            name or "as it is": {
+                "recall": rate(
+                    int((score[place][c.positive] > point).sum()), int(c.positive.sum())
+                ),
+                "false_positives": rate(
+                    int((score[place][decidable] > point).sum()), int(decidable.sum())
+                ),
+                "by_category": {
+                    category: rate(int((score[place][of] > point).sum()), int(of.sum()))
+                    for category, held in _each(c.category, c.positive)
+                    if (of := held & c.positive).any()
+                },
+            }
+            for place, name in enumerate(data.variants)
+        },
+    }
 
 
 PROTOCOLS: dict[str, Callable[[DataSet, Method], dict[str, Any]]] = {
@@ -175,4 +225,5 @@ PROTOCOLS: dict[str, Callable[[DataSet, Method], dict[str, Any]]] = {
     "leave_one_source_out": leave_one_source_out,
     "unseen_kinds": unseen_kinds,
     "permuted": permuted,
+    "robustness": robustness,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,9 @@ class Spy:
         self.calls: list[tuple[I64, I64]] = []
 
     def __call__(self, data: DataSet, train: I64) -> Scorer:
-        def score(data: DataSet, test: I64) -> F64:
+        def score(data: DataSet, test: I64, variant: int) -> F64:
             self.calls.append((train, test))
-            scores: F64 = data.segments.values[test, 0]
+            scores: F64 = data.segments.values[test, 0] + variant
             return scores
 
         return score
@@ -105,6 +106,16 @@ def test_providers_and_families_are_left_out_whole() -> None:
             assert not set(c.category[train]) & held[name]
         assert result[name]["positives"] == np.isin(c.category, list(held[name])).sum()
         assert result[name]["all"]["recall_at"][0]["rate"] == 1.0
+
+
+def test_variants_are_held_to_the_operating_point_of_the_traffic_as_it_is() -> None:
+    """A condition that lifts all scores lets all pass, at a threshold that knows nothing of it."""
+    data = replace(make(), variants=("", "loud"))
+    found = protocols.robustness(data, Spy(), folds=3)
+    plain, loud = (found["variants"][name] for name in ("as it is", "loud"))
+    assert plain["false_positives"]["hits"] <= 0.01 * plain["false_positives"]["of"]
+    assert plain["recall"]["rate"] == loud["recall"]["rate"] == 1.0
+    assert loud["false_positives"]["rate"] > 0.4
 
 
 def test_permuted_labels_are_not_found() -> None:
