@@ -20,7 +20,7 @@ import csv
 import ipaddress
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Label:
     provider : str
         Family of services that must be left out together; the category if not given.
     transport, front, path, site, client : str
-        Transport protocol, server software, access path, place and user.
+        Transport protocol, server software, access path, place, and user or client software.
     source : str
         ``real``, ``lab`` or ``synth``.
     basis, confidence : str
@@ -203,9 +203,9 @@ def _read_folder(folder: Path) -> list[LabelledCapture]:
 
 
 def _read_lab_run(folder: Path) -> list[LabelledCapture]:
-    """The connections of a run, each with the session it was played in for a group.
+    """The connections of a run, grouped by session, or by kind where none is known.
 
-    Two sessions on one 5-tuple are told apart by nobody: such connections are left out.
+    Where two kinds of traffic used one 5-tuple, the connection is left out.
     """
     found = LabelledCapture(folder / LAB_CAPTURE, folder.name)
     log = folder / LAB_FLOWS
@@ -214,7 +214,8 @@ def _read_lab_run(folder: Path) -> list[LabelledCapture]:
             row = json.loads(text)
             key = _key([row[column] for column in _FLOW_COLUMNS])
             facts = {name: str(row[name]) for name in _FACTS if row.get(name)}
-            facts |= {"source": "lab", "basis": "lab", "group": f"{folder.name}/{row['number']}"}
+            session = row["kind"] if row.get("number") is None else row["number"]
+            facts |= {"source": "lab", "basis": "lab", "group": f"{folder.name}/{session}"}
             label = Label(str(row["label"]), **facts)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise LabelError(
@@ -222,7 +223,8 @@ def _read_lab_run(folder: Path) -> list[LabelledCapture]:
                 where=f"{log}:{line}",
                 hint="run the lab again",
             ) from None
-        if found.flows.setdefault(key, label) != label:
+        first = found.flows.setdefault(key, label)
+        if replace(first, group=label.group) != label:
             found.flows[key] = Label(UNKNOWN, label.category)
     return [found] if found.flows else []
 
