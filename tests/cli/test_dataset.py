@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet
@@ -13,7 +16,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from llmflow.cli import main
+from llmflow.learn import store
+from llmflow.learn.extraction import Part
 from llmflow.learn.perturb import VARIANTS
+from llmflow.learn.store import extract_all
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 NAMES = ("drip", "blob", "quic-drip", "burst-pause", "ssh-typing", "voip", "ticker", "download")
@@ -156,3 +162,19 @@ def test_variants_stand_beside_the_traffic_as_it_is(captures: Path) -> None:
     assert trees[0] == trees[1]
     helped = invoke("dataset", "build", "--help").output.replace("\n", "").replace(" ", "")
     assert all(name in helped for name in VARIANTS)
+
+
+def test_what_was_read_survives_an_interrupt(
+    captures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the middle of a long build costs the capture at work, not those before."""
+    manifest, folder = write_manifest(captures), captures / "set"
+
+    def interrupted(*given: Any, **more: Any) -> Iterator[Part]:
+        yield from itertools.islice(extract_all(*given, **more), 3)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "extract_all", interrupted)
+        assert invoke("dataset", "build", manifest, "-o", folder).exit_code != 0
+    assert "8 captures (5 read now)" in invoke("dataset", "build", manifest, "-o", folder).output

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmflow.arrays import I64, row_sums
+from llmflow.arrays import I64, row_sums, run_mask
 from llmflow.flows.batch import FlowBatch, FlowOptions
 from llmflow.flows.data import find_data
+from llmflow.flows.episodes import CHUNK_GAP
 from llmflow.flows.stream import FlowStream
 from llmflow.learn.perturb import JITTER, PADDING, VARIANTS, perturb
 
@@ -92,3 +93,21 @@ def test_acknowledgements_come_to_one_way_flows_only(batch: FlowBatch) -> None:
     assert len(perturb(batch, "acks", (0,)).packets) == len(batch.packets)
     blind = perturb(batch, "oneway", (0,))
     assert perturb(blind, "acks", (0,)).packets.up.sum() > blind.packets.up.sum()
+
+
+def test_batching_thins_the_chunks_out(batch: FlowBatch) -> None:
+    """A stream comes in a fifth of its chunks, but for those that silences cut off."""
+    before, after = find_chunks(batch), find_chunks(perturb(batch, "batch5", (0,)))
+    assert (after <= before).all()
+    long = before >= 40
+    assert (after[long] < 0.6 * before[long]).all()
+
+
+def find_chunks(batch: FlowBatch) -> I64:
+    """Runs of downlink data packets at most a chunk gap apart, of each flow."""
+    data = find_data(batch)
+    rows = np.flatnonzero(data.down)
+    time, flow = batch.packets.time[rows], data.flow[rows]
+    apart = np.diff(time, prepend=time[:1]) > CHUNK_GAP
+    begins = apart | run_mask(flow)
+    return np.bincount(flow[begins], minlength=len(batch.flows))
