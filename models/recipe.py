@@ -13,8 +13,9 @@ from pathlib import Path
 
 COLUMNS = (
     "capture", "label", "protocol", "client_ip", "client_port", "server_ip", "server_port",
-    "category",
+    "category", "provider", "confidence",
 )  # fmt: skip
+FAMILIES = {"chatgpt": "openai", "gpt4o-api": "openai", "api-openai": "openai"}
 
 
 def rows(corpus: Path) -> list[dict[str, str]]:
@@ -34,6 +35,9 @@ def rows(corpus: Path) -> list[dict[str, str]]:
                     "server_ip": row["server"],
                     "server_port": row["sport"],
                     "category": row["provider"],
+                    # One house, one way to stream: left out of training together.
+                    "provider": FAMILIES.get(row["provider"], row["provider"]),
+                    "confidence": row["confidence"],
                 }
             )
     with (corpus / "background" / "manifest.csv").open(newline="") as file:
@@ -58,10 +62,11 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows(corpus))
     llmflow = [sys.executable, "-m", "llmflow"]
-    evaluation = build / "evaluation.json"
+    data, evaluation = str(build / "corpus"), str(build / "evaluation.json")
     for command in (
-        ["evaluate", str(manifest), "-o", str(evaluation), "--plot", str(build / "evaluation.svg")],
-        ["train", str(manifest), "-o", "models/llm-stream", "--evaluation", str(evaluation)],
+        ["dataset", "build", str(manifest), "-o", data],
+        ["evaluate", data, "-o", evaluation, "--plot", str(build / "evaluation.svg")],
+        ["train", data, "-o", "models/llm-stream", "--evaluation", evaluation],
     ):
         done = subprocess.run([*llmflow, *command], check=False)  # noqa: S603 - our own command
         if done.returncode not in (0, 3):  # some captures of the corpus are damaged on purpose

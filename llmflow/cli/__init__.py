@@ -15,6 +15,7 @@ from llmflow.errors import LlmflowError
 # name -> one-line help; written here so that `llmflow --help` imports no command.
 COMMANDS = {
     "classify": "Label the flows of captures: LLM token stream or not.",
+    "dataset": "Keep the features of labelled captures for training and evaluation.",
     "evaluate": "Score the method on labelled captures, grouped by capture.",
     "explain": "Show one flow: its packets, turns, stalls, and what moved its score.",
     "features": "Write the features of captures, or list their definitions.",

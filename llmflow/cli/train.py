@@ -41,8 +41,9 @@ def command(
     """Train a model on labelled captures.
 
     LABELS... are manifests (CSV or TSV with the columns capture,label and, for single connections,
-    protocol, client_ip, client_port, server_ip, server_port; further category, group) or folders
-    with one sub-folder per label. `llm-stream` is the positive label, `unknown` is left out.
+    protocol, client_ip, client_port, server_ip, server_port; further category, group), folders
+    with one sub-folder per label, runs of the traffic lab, or data sets of `llmflow dataset build`.
+    `llm-stream` is the positive label, `unknown` is left out.
 
     With --from-names LABELS... may be left out: labels come from names on the wire.
 
@@ -54,7 +55,7 @@ def command(
 
     from llmflow.errors import LabelError
     from llmflow.learn.card import evaluation_tables, write_card
-    from llmflow.learn.labels import read_labels
+    from llmflow.learn.dataset import Sources
     from llmflow.learn.model import check_place, save_model
     from llmflow.learn.train import TrainOptions, all_connections, fit_model
 
@@ -76,12 +77,12 @@ def command(
         names = FromNames(from_names, provider_files, evaluate_on, truth)
         data, model, estimator = train_from_names(labels, names, flows, options, workers, name)
     else:
-        data = build(read_labels(list(labels)), flows, workers)
+        data = build(Sources.of(labels), flows, workers)
         model, estimator = fit_model(data, all_connections(data), options, name=name, progress=talk)
     connections = data.connections
     streams, counts = np.unique(connections.category[connections.positive], return_counts=True)
     model.facts["training"] = {
-        "captures": len(data.groups),
+        "captures": data.captures,
         "connections": len(connections),
         "positive": int(connections.positive.sum()),
         "segments": len(data.segments),

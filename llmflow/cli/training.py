@@ -13,11 +13,18 @@ from llmflow.cli.options import PARTIAL, Finite, counting
 
 if TYPE_CHECKING:
     from llmflow.flows.batch import FlowOptions
-    from llmflow.learn.dataset import DataSet
-    from llmflow.learn.labels import LabelledCapture
+    from llmflow.learn.dataset import DataSet, Sources
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NOTES = 5
+
+
+processes_option = click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=os.cpu_count() or 1,
+    help="Processes that read captures; the result does not depend on it.",
+)
 
 
 def train_options(command: F) -> F:
@@ -33,10 +40,7 @@ def train_options(command: F) -> F:
             help="False-positive rate over decidable negatives at the operating point.",
         ),
         click.option("--seed", type=click.IntRange(0, 2**31), default=1, show_default=True),
-        click.option(
-            "--workers", type=click.IntRange(1), default=os.cpu_count() or 1,
-            help="Processes that read captures; the result does not depend on it.",
-        ),
+        processes_option,
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -49,18 +53,24 @@ def talk(text: str) -> None:
         click.echo(text, err=True)
 
 
-def build(captures: list[LabelledCapture], options: FlowOptions, workers: int) -> DataSet:
-    """Read labelled captures into a data set; name the captures that gave nothing or less."""
-    from llmflow.learn.dataset import build_dataset
+def build(sources: Sources, options: FlowOptions, workers: int) -> DataSet:
+    """Read data sets and labelled captures; name the captures that gave nothing or less."""
+    from llmflow.learn.dataset import read_dataset
+    from llmflow.learn.store import Rules
 
-    with counting("captures", len(captures)) as advance:
-        data = build_dataset(captures, options, workers=workers, progress=advance)
-    for text, notes in (("not used", data.unusable), ("damaged", data.damaged)):
+    with counting("captures", len(sources.captures)) as advance:
+        data = read_dataset(sources, Rules(options), workers=workers, progress=advance)
+    tell_losses(data.unusable, data.damaged)
+    return data
+
+
+def tell_losses(unusable: list[str], damaged: list[str]) -> None:
+    """Name the captures that gave nothing, or less than they should."""
+    for text, notes in (("not used", unusable), ("damaged", damaged)):
         for note in notes[:_NOTES]:
             click.echo(f"llmflow: {text}: {note}", err=True)
         if len(notes) > _NOTES:
             click.echo(f"llmflow: {text}: {len(notes) - _NOTES} more", err=True)
-    return data
 
 
 def finish_training(data: DataSet) -> None:

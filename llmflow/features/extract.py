@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "SCALES",
     "SegmentFeatures",
     "extract",
+    "judged_segments",
     "schema_hash",
 ]
 
@@ -43,8 +45,8 @@ class SegmentFeatures(Columns):
     values: F64
 
 
-def extract(replies: Segments) -> SegmentFeatures:
-    """Features of all segments that hold enough evidence, at all scales.
+def judged_segments(replies: Segments) -> Iterator[Segments]:
+    """Segments that hold enough evidence, scale by scale as in ``SCALES``.
 
     Parameters
     ----------
@@ -54,18 +56,29 @@ def extract(replies: Segments) -> SegmentFeatures:
     # A window has no more chunks than its reply.
     enough = replies.down.chunks >= LEAST_CHUNKS
     turn = replies.turn[enough]
-    parts = []
-    for number, scale in enumerate(SCALES):
+    for scale in SCALES:
         if scale == "turn":
-            segments = replies.keep(enough)
+            yield replies.keep(enough)
         else:
             windows = cut_segments(replies.batch, replies.data, replies.turns, scale, turn)
-            segments = windows.keep(windows.down.chunks >= LEAST_CHUNKS)
-        parts.append(
+            yield windows.keep(windows.down.chunks >= LEAST_CHUNKS)
+
+
+def extract(replies: Segments) -> SegmentFeatures:
+    """Features of all segments that hold enough evidence, at all scales.
+
+    Parameters
+    ----------
+    replies : Segments
+        The replies of all turns (segments of scale ``turn``).
+    """
+    return SegmentFeatures.concat(
+        [
             SegmentFeatures(
                 segments.turn,
                 np.full(len(segments), number, np.uint8),
                 compute(segments, MODEL_FEATURES),
             )
-        )
-    return SegmentFeatures.concat(parts)
+            for number, segments in enumerate(judged_segments(replies))
+        ]
+    )

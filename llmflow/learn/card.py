@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llmflow.features.extract import LEAST_CHUNKS, MODEL_FEATURES, schema_hash
-from llmflow.learn.dataset import DECIDABLE_PACKETS, DECIDABLE_SECONDS
+from llmflow.learn.extraction import DECIDABLE_PACKETS, DECIDABLE_SECONDS
 from llmflow.learn.model import LEAST_STREAM_CHUNKS, Model
 
 _LIMITS = f"""\
@@ -18,6 +18,10 @@ _LIMITS = f"""\
 - Streams inside a VPN, sampled captures, and replies shorter than about a second are not covered.
 - Merged frames of segmentation offload, and heavy loss at the tap, change chunk sizes and gaps.
 - It sees that an LLM streams, never what about."""
+
+
+# Operating points of the protocols' table: false-positive rate, over which negatives.
+_POINTS = (1e-3, "all"), (2e-4, "all"), (1e-2, "decidable"), (1e-3, "decidable")
 
 
 def percent(entry: dict[str, Any]) -> str:
@@ -56,6 +60,33 @@ def evaluation_tables(numbers: dict[str, Any]) -> str:
     lines += ["", "| category | called `llm-stream` (95 % interval) |", "|---|---|"]
     for side, entries in numbers["by_category"].items():
         lines += [f"| {side}: {name} | {percent(entry)} |" for name, entry in entries.items()]
+    return "\n".join(lines)
+
+
+def protocol_table(results: dict[str, Any]) -> str:
+    """Markdown table of the protocols' recalls (:func:`llmflow.learn.evaluate.run_protocols`)."""
+    lines = [
+        "| protocol | streams | " + " | ".join(f"@{r:g} of {side}" for r, side in _POINTS) + " |",
+        "|---|---|" + "---|" * len(_POINTS),
+    ]
+    for protocol, result in results.items():
+        if "variants" in result:
+            continue
+        parts = {"": result} if "positives" in result else result
+        for part, numbers in parts.items():
+            recalls = [
+                next(e for e in numbers[side]["recall_at"] if e["false_positive_rate"] == r)["rate"]
+                for r, side in _POINTS
+            ]
+            cells = ["none" if recall is None else f"{recall:.2f}" for recall in recalls]
+            name = f"{protocol.replace('_', ' ')}{': ' if part else ''}{part}"
+            lines.append(f"| {name} | {numbers['positives']} | {' | '.join(cells)} |")
+    if robust := results.get("robustness"):
+        lines += ["", "| condition | recall | false positives, decidable |", "|---|---|---|"]
+        lines += [
+            f"| {name} | {percent(entry['recall'])} | {percent(entry['false_positives'])} |"
+            for name, entry in robust["variants"].items()
+        ]
     return "\n".join(lines)
 
 

@@ -1,32 +1,34 @@
 """Evaluation: what a model, or the method, does on labelled connections it has not seen.
 
 Cross-validation is nested: in each outer fold everything (forest, calibration, threshold) is made
-from the other groups alone. Rates come with Clopper-Pearson 95 % intervals (Biometrika 1934), and
-false positives over all negative connections and over the *decidable* ones.
+from the other groups alone. Single protocols, which judge the method by what it never saw, are in
+:mod:`llmflow.learn.protocols`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from llmflow.arrays import F64, Bool
+from llmflow.arrays import F64, I64, Bool
 from llmflow.learn.dataset import DataSet
+from llmflow.learn.forest import Forest
+from llmflow.learn.metrics import RATES, calibration, rate, recall_at
 from llmflow.learn.model import Model
+from llmflow.learn.protocols import PROTOCOLS, Method, Scorer
 from llmflow.learn.train import (
+    Progress,
     TrainOptions,
     all_connections,
+    fit_forest,
     fit_model,
     mixture_weights,
     score_connections,
     split_groups,
 )
-
-RATES = (1e-2, 1e-3, 3e-4)  # false-positive rates at which recall is reported
-_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,27 @@ class Scores:
     called: Bool
 
 
+def forest_method(options: TrainOptions) -> Method:
+    """The shipped method as the protocols need it: raw scores of forests."""
+
+    def train(data: DataSet, connections: I64) -> Scorer:
+        forest = Forest.compile(fit_forest(data, connections, options))
+        return lambda data, test, variant: score_connections(data, forest, test, variant)
+
+    return train
+
+
+def run_protocols(
+    data: DataSet, options: TrainOptions, names: Sequence[str], progress: Progress = lambda _: None
+) -> dict[str, Any]:
+    """The results of some of ``PROTOCOLS``, by name."""
+    method, out = forest_method(options), {}
+    for name in names:
+        progress(name.replace("_", " "))
+        out[name] = PROTOCOLS[name](data, method)
+    return out
+
+
 def score_with(model: Model, data: DataSet) -> Scores:
     """Score a data set with a ready model (its captures must not have trained it)."""
     raw = score_connections(data, model.forest, all_connections(data))
@@ -53,7 +76,7 @@ def _scores(model: Model, raw: F64) -> Scores:
 
 
 def cross_validate(
-    data: DataSet, options: TrainOptions, progress: Callable[[str], None] = lambda _: None
+    data: DataSet, options: TrainOptions, progress: Progress = lambda _: None
 ) -> Scores:
     """Score each connection with a model that saw nothing of its group.
 
@@ -72,53 +95,15 @@ def cross_validate(
     return Scores(score, asked, called)
 
 
-def rate(hits: int, total: int) -> dict[str, float | int | None]:
-    """A proportion with its Clopper-Pearson 95 % interval.
-
-    Examples
-    --------
-    >>> rate(0, 300)["high"] < 0.0123
-    True
-    """
-    from scipy.stats import beta  # noqa: PLC0415 - heavy
-
-    if total == 0:
-        return {"hits": 0, "of": 0, "rate": None, "low": None, "high": None}
-    low = float(beta.ppf(0.025, hits, total - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.975, hits + 1, total - hits)) if hits < total else 1.0
-    return {"hits": hits, "of": total, "rate": hits / total, "low": low, "high": high}
-
-
 def _called(scores: Scores, rows: Bool) -> dict[str, float | int | None]:
     return rate(int(scores.called[rows].sum()), int(rows.sum()))
 
 
-def _recall_at(scores: Scores, positive: Bool, negative: Bool, target: float) -> dict[str, Any]:
-    """Recall with the threshold that lets at most ``target`` of the negatives pass."""
-    ordered = np.sort(scores.score[negative])[::-1]
-    allowed = int(target * len(ordered))
-    threshold = float(ordered[allowed]) if allowed < len(ordered) else 0.0
-    found = rate(int((scores.score[positive] > threshold).sum()), int(positive.sum()))
-    return {"false_positive_rate": target, "allowed": allowed, "threshold": threshold, **found}
-
-
 def _calibration(data: DataSet, scores: Scores) -> dict[str, float | int]:
-    """Brier score and expected calibration error over the connections the model was asked about.
-
-    Weighted as in :func:`~llmflow.learn.train.mixture_weights`.
-    """
-    score = scores.score[scores.asked]
-    positive = data.connections.positive[scores.asked]
-    if len(score) == 0:
-        return {"connections": 0}
-    weight = mixture_weights(positive, data.connection_group[scores.asked])
-    place = np.minimum((score * _BINS).astype(np.int64), _BINS - 1)
-    gap = np.bincount(place, weight * (score - positive), minlength=_BINS)
-    return {
-        "connections": len(score),
-        "brier": float(np.average((score - positive) ** 2, weights=weight)),
-        "expected_calibration_error": float(np.abs(gap).sum() / weight.sum()),
-    }
+    """Over the connections the model was asked about, weighted as for calibrating."""
+    asked = scores.asked
+    positive, group = data.connections.positive[asked], data.connections.group[asked]
+    return calibration(scores.score[asked], positive, mixture_weights(positive, group))
 
 
 def summarise(data: DataSet, scores: Scores) -> dict[str, Any]:
@@ -134,6 +119,7 @@ def summarise(data: DataSet, scores: Scores) -> dict[str, Any]:
 
     c = data.connections
     negative, decidable = ~c.positive, ~c.positive & c.decidable
+    streams = scores.score[c.positive]
     categories = {
         side: {
             str(name): _called(scores, rows & (c.category == name))
@@ -142,8 +128,8 @@ def summarise(data: DataSet, scores: Scores) -> dict[str, Any]:
         for side, rows in (("llm-stream", c.positive), ("other", negative))
     }
     return {
-        "captures": len(data.groups),
-        "groups": len(set(data.groups)),
+        "captures": data.captures,
+        "groups": len(np.unique(c.group)),
         "connections": len(c),
         "unusable": data.unusable,
         "confusion": {
@@ -155,10 +141,8 @@ def summarise(data: DataSet, scores: Scores) -> dict[str, Any]:
         "recall": _called(scores, c.positive),
         "false_positives": _called(scores, negative),
         "false_positives_decidable": _called(scores, decidable),
-        "recall_at_rate": [_recall_at(scores, c.positive, negative, r) for r in RATES],
-        "recall_at_rate_decidable": [
-            _recall_at(scores, c.positive, decidable, r) for r in (0.025, 0.01)
-        ],
+        "recall_at_rate": [recall_at(streams, scores.score[negative], r) for r in RATES],
+        "recall_at_rate_decidable": [recall_at(streams, scores.score[decidable], r) for r in RATES],
         "average_precision": (
             float(average_precision_score(c.positive, scores.score)) if c.positive.any() else None
         ),

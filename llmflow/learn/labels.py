@@ -1,31 +1,36 @@
 """Labels: which captures, and which of their connections, show LLM streams.
 
-Two forms are read:
+Three forms are read:
 
 * a manifest (CSV, or TSV by its ending) with the columns ``capture,label``. A row without flow
   columns labels all of a capture's connections; rows with ``protocol, client_ip, client_port,
   server_ip, server_port`` label one each, whichever end is called client, and go before it.
-  Further columns: ``category`` (for the reports) and ``group`` (what must not be on both sides of
-  a split; the capture if not given).
+  Further columns: ``group`` (what must not be on both sides of a split; the capture if not given)
+  and the fields of :class:`Label`.
 * a folder whose sub-folders are named after labels and hold captures.
+* a run of the traffic lab: a folder with ``capture.pcapng`` and ``flows.jsonl``.
 
-``llm-stream`` is the positive label, ``unknown`` is left out of training and scoring, and every
-other label is negative.
+``llm-stream`` is the positive label, ``unknown`` and ``llm-vpn`` are left out of training and
+scoring, and every other label is negative.
 """
 
 from __future__ import annotations
 
 import csv
 import ipaddress
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from llmflow.capture.columns import IPV4_MAPPED, PROTOCOLS
 from llmflow.errors import LabelError
 from llmflow.learn.model import LLM_STREAM
 
 UNKNOWN = "unknown"
+LLM_VPN = "llm-vpn"  # streams inside a tunnel among other traffic: no flow of its own to judge
+LAB_CAPTURE, LAB_FLOWS = "capture.pcapng", "flows.jsonl"
 SUFFIXES = (".pcap", ".pcapng", ".cap")
 _FLOW_COLUMNS = ("protocol", "client_ip", "client_port", "server_ip", "server_port")
 
@@ -41,15 +46,48 @@ def connection_key(protocol: int, a: int, a_port: int, b: int, b_port: int) -> C
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label and the category it is reported under."""
+    """A label, and what else is known of the connection: for splits and reports, never a feature.
+
+    Parameters
+    ----------
+    name : str
+    category : str
+        What it is reported under: the service of LLM traffic, the sort of other traffic.
+    kind : str
+        What exactly, for splits that leave kinds out; the category if not given.
+    provider : str
+        Family of services that must be left out together; the category if not given.
+    transport, front, path, site, client : str
+        Transport protocol, server software, access path, place, and user or client software.
+    source : str
+        ``real``, ``lab`` or ``synth``.
+    basis, confidence : str
+        Where the label comes from, and how sure it is.
+    group : str
+        What must not be on both sides of a split; the capture's group if not given.
+    """
 
     name: str
     category: str
+    kind: str = ""
+    provider: str = ""
+    transport: str = ""
+    front: str = ""
+    path: str = ""
+    site: str = ""
+    client: str = ""
+    source: str = "real"
+    basis: str = "manifest"
+    confidence: str = ""
+    group: str = ""
 
     @property
     def positive(self) -> bool:
         """Whether it says *LLM stream*."""
         return self.name == LLM_STREAM
+
+
+_FACTS = tuple(field.name for field in fields(Label) if field.name not in ("name", "group"))
 
 
 @dataclass(slots=True)
@@ -64,7 +102,7 @@ class LabelledCapture:
     def label(self, key: ConnectionKey) -> Label | None:
         """The label of a connection; None where it is unknown."""
         label = self.flows.get(key, self.default)
-        return None if label is None or label.name == UNKNOWN else label
+        return None if label is None or label.name in (UNKNOWN, LLM_VPN) else label
 
 
 def _address(text: str) -> int:
@@ -83,6 +121,14 @@ def _protocol(text: str) -> int:
     numbers = {name: number for number, name in PROTOCOLS.items()}
     name = text.strip().lower()
     return numbers[name] if name in numbers else int(name)
+
+
+def _key(given: list[Any]) -> ConnectionKey:
+    """The key of a connection written as protocol, address, port, address, port."""
+    protocol, a, a_port, b, b_port = map(str, given)
+    return connection_key(
+        _protocol(protocol), _address(a), _port(a_port), _address(b), _port(b_port)
+    )
 
 
 def _rows(manifest: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -117,7 +163,8 @@ def _read_manifest(manifest: Path) -> list[LabelledCapture]:
         path = manifest.parent / name
         found = captures.setdefault(path, LabelledCapture(path, row.get("group") or str(path)))
         text = text.lower() if text.lower() in (LLM_STREAM, UNKNOWN) else text
-        label = Label(text, row.get("category") or text)
+        facts = {name: row[name] for name in _FACTS if row.get(name)}
+        label = Label(text, **{"category": text, **facts})
         if row.get("group") and found.group != row["group"]:
             raise LabelError("one capture is in two groups", where=where, hint="keep one")
         given = [row.get(column) or "" for column in _FLOW_COLUMNS]
@@ -127,10 +174,7 @@ def _read_manifest(manifest: Path) -> list[LabelledCapture]:
             found.default = label
             continue
         try:
-            protocol, a, a_port, b, b_port = given
-            key = connection_key(
-                _protocol(protocol), _address(a), _port(a_port), _address(b), _port(b_port)
-            )
+            key = _key(given)
         except ValueError as error:
             raise LabelError(
                 f"the flow columns cannot be read ({error})",
@@ -148,7 +192,9 @@ def _read_manifest(manifest: Path) -> list[LabelledCapture]:
 
 def _read_folder(folder: Path) -> list[LabelledCapture]:
     return [
-        LabelledCapture(path, str(path), Label(labelled.name.lower(), labelled.name))
+        LabelledCapture(
+            path, str(path), Label(labelled.name.lower(), labelled.name, basis="folder")
+        )
         for labelled in sorted(folder.iterdir())
         if labelled.is_dir()
         for path in sorted(labelled.rglob("*"))
@@ -156,8 +202,41 @@ def _read_folder(folder: Path) -> list[LabelledCapture]:
     ]
 
 
+def _read_lab_run(folder: Path) -> list[LabelledCapture]:
+    """The connections of a run, grouped by session, or by kind where none is known.
+
+    Where two kinds of traffic used one 5-tuple, the connection is left out.
+    """
+    found = LabelledCapture(folder / LAB_CAPTURE, folder.name)
+    log = folder / LAB_FLOWS
+    for line, text in enumerate(log.read_text("utf-8").splitlines(), 1):
+        try:
+            row = json.loads(text)
+            key = _key([row[column] for column in _FLOW_COLUMNS])
+            facts = {name: str(row[name]) for name in _FACTS if row.get(name)}
+            session = row["kind"] if row.get("number") is None else row["number"]
+            facts |= {"source": "lab", "basis": "lab", "group": f"{folder.name}/{session}"}
+            label = Label(str(row["label"]), **facts)
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise LabelError(
+                f"is no record of a connection ({error})",
+                where=f"{log}:{line}",
+                hint="run the lab again",
+            ) from None
+        first = found.flows.setdefault(key, label)
+        if replace(first, group=label.group) != label:
+            found.flows[key] = Label(UNKNOWN, label.category)
+    return [found] if found.flows else []
+
+
+def _read_source(source: Path) -> list[LabelledCapture]:
+    if not source.is_dir():
+        return _read_manifest(source)
+    return _read_lab_run(source) if (source / LAB_FLOWS).is_file() else _read_folder(source)
+
+
 def read_labels(sources: list[Path]) -> list[LabelledCapture]:
-    """Read manifests and folders.
+    """Read manifests, folders and lab runs.
 
     Raises
     ------
@@ -168,7 +247,7 @@ def read_labels(sources: list[Path]) -> list[LabelledCapture]:
     captures: list[LabelledCapture] = []
     for source in sources:
         try:
-            found = _read_folder(source) if source.is_dir() else _read_manifest(source)
+            found = _read_source(source)
         except OSError as error:
             what = f"cannot be read ({error.strerror})"
             raise LabelError(what, where=str(error.filename or source)) from None

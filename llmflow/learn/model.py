@@ -17,8 +17,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
-import tempfile
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from llmflow.arrays import F64, I64, U8, Bool
-from llmflow.errors import ModelError, OutputError
+from llmflow.errors import ModelError
 from llmflow.features.extract import (
     LEAST_CHUNKS,
     MODEL_FEATURES,
@@ -36,6 +34,7 @@ from llmflow.features.extract import (
     schema_hash,
 )
 from llmflow.learn.forest import Forest
+from llmflow.report.folders import check_folder, whole_folder
 
 FORMAT = 2
 # The only types beyond skops' own defaults that an estimator file may hold.
@@ -213,11 +212,7 @@ def check_place(directory: Path) -> None:
     OutputError
         Something that is no model stands there.
     """
-    taken = directory.exists() and not (directory / "model.json").is_file()
-    if taken and (not directory.is_dir() or any(directory.iterdir())):
-        raise OutputError(
-            "stands there already and is no model", where=str(directory), hint="choose another -o"
-        )
+    check_folder(directory, "model.json", "model")
 
 
 def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None:  # noqa: ANN401
@@ -243,27 +238,11 @@ def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None
         "sha256": {"forest.npz": _sha256(forest), "estimator.skops": _sha256(fitted)},
         "facts": model.facts,
     }
-    fresh = None
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        fresh.chmod(0o755)
+    with whole_folder(directory) as fresh:
         (fresh / "forest.npz").write_bytes(forest)
         (fresh / "estimator.skops").write_bytes(fitted)
         (fresh / "CARD.md").write_text(card)
         (fresh / "model.json").write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
-        if directory.exists():
-            former = fresh.with_name(fresh.name + "-former")
-            directory.replace(former)
-            fresh.replace(directory)
-            shutil.rmtree(former)
-        else:
-            fresh.replace(directory)
-    except OSError as error:
-        raise OutputError(f"cannot be written ({error.strerror})", where=str(directory)) from None
-    finally:
-        if fresh is not None:
-            shutil.rmtree(fresh, ignore_errors=True)
 
 
 def default_model_path() -> Path:

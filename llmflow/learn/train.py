@@ -42,6 +42,11 @@ class TrainOptions:
     one_way_weight : float
         Weight of the copy of each segment in which the uplink is hidden (see
         :mod:`llmflow.learn.augment`).
+    variants : tuple of str
+        Conditions (:mod:`llmflow.learn.perturb`) under which training connections are shown too;
+        the data set must hold them.
+    variant_weight : float
+        Weight of each such copy.
     seed : int
     """
 
@@ -52,6 +57,8 @@ class TrainOptions:
     target_fpr: float = 0.01
     group_cap: float = 30.0
     one_way_weight: float = 0.5
+    variants: tuple[str, ...] = ()
+    variant_weight: float = 0.5
     seed: int = 1
 
 
@@ -64,7 +71,7 @@ def _weights(data: DataSet, rows: I64, options: TrainOptions) -> F64:
     connection, scale = data.segment_connection[rows], data.segments.scale[rows]
     _, place, times = np.unique(connection * 256 + scale, return_inverse=True, return_counts=True)
     weight = 1.0 / np.sqrt(times[place])
-    _, group = np.unique(data.connection_group[connection], return_inverse=True)
+    _, group = np.unique(data.connections.group[connection], return_inverse=True)
     total = np.bincount(group, weight)[group]
     weight *= np.minimum(1.0, options.group_cap / total)
     positive = data.connections.positive[connection]
@@ -73,10 +80,11 @@ def _weights(data: DataSet, rows: I64, options: TrainOptions) -> F64:
     return balanced
 
 
-def fit_forest(data: DataSet, rows: I64, options: TrainOptions) -> Any:  # noqa: ANN401
-    """Fit a scikit-learn forest on some segments of a data set."""
+def fit_forest(data: DataSet, connections: I64, options: TrainOptions) -> Any:  # noqa: ANN401
+    """Fit a scikit-learn forest on the segments of some connections of a data set."""
     from sklearn.ensemble import ExtraTreesClassifier  # noqa: PLC0415 - heavy
 
+    rows = data.rows(connections)
     values = data.segments.values[rows]
     target = data.connections.positive[data.segment_connection[rows]]
     if len(np.unique(target)) < 2:  # noqa: PLR2004
@@ -86,20 +94,28 @@ def fit_forest(data: DataSet, rows: I64, options: TrainOptions) -> Any:  # noqa:
         )
     weight = _weights(data, rows, options)
     blind = np.flatnonzero(one_way(values))
+    copies = [
+        (values, target, weight),
+        (hide_uplink(values), target, weight * options.one_way_weight),
+        (acknowledge_only(values[blind], options.seed), target[blind], weight[blind]),
+    ]
+    for name in options.variants:
+        seen = data.rows(connections, data.variant_number(name))
+        copies.append(
+            (
+                data.segments.values[seen],
+                data.connections.positive[data.segment_connection[seen]],
+                _weights(data, seen, options) * options.variant_weight,
+            )
+        )
     forest = ExtraTreesClassifier(
         options.trees,
         min_samples_leaf=options.least_leaf,
         max_features=options.feature_share,
         random_state=options.seed,
-        n_jobs=-1,
+        n_jobs=2,
     )
-    forest.fit(
-        np.concatenate(
-            [values, hide_uplink(values), acknowledge_only(values[blind], options.seed)]
-        ),
-        np.concatenate([target, target, target[blind]]),
-        np.concatenate([weight, weight * options.one_way_weight, weight[blind]]),
-    )
+    forest.fit(*(np.concatenate(column) for column in zip(*copies, strict=True)))
     return forest
 
 
@@ -116,7 +132,7 @@ def split_groups(
     from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415 - heavy
 
     positive = data.connections.positive[connections]
-    groups = data.connection_group[connections]
+    groups = data.connections.group[connections]
     for side in (True, False):
         n = len(np.unique(groups[positive == side]))
         if n < folds:
@@ -130,14 +146,9 @@ def split_groups(
         yield connections[train], connections[test]
 
 
-def segments_of(data: DataSet, connections: I64) -> I64:
-    """Rows of the segments that belong to some connections."""
-    return np.flatnonzero(np.isin(data.segment_connection, connections))
-
-
-def score_connections(data: DataSet, forest: Forest, connections: I64) -> F64:
-    """Raw scores of some connections, in their order."""
-    rows = segments_of(data, connections)
+def score_connections(data: DataSet, forest: Forest, connections: I64, variant: int = 0) -> F64:
+    """Raw scores of some connections, in their order, as they are or in a variant."""
+    rows = data.rows(connections, variant)
     scores = data.connection_scores(forest.probability(data.segments.values[rows]), rows)
     return scores[connections]
 
@@ -148,7 +159,7 @@ def out_of_fold(data: DataSet, connections: I64, options: TrainOptions, progress
     splits = split_groups(data, connections, options.folds, options.seed)
     for number, (train, test) in enumerate(splits, 1):
         progress(f"fold {number} of {options.folds}")
-        forest = Forest.compile(fit_forest(data, segments_of(data, train), options))
+        forest = Forest.compile(fit_forest(data, train, options))
         scores[test] = score_connections(data, forest, test)
     return scores[connections]
 
@@ -175,7 +186,7 @@ def fit_calibration(raw: F64, data: DataSet, connections: I64) -> Calibration:
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - heavy
 
     positive = data.connections.positive[connections]
-    group = data.connection_group[connections]
+    group = data.connections.group[connections]
     scored = ~np.isnan(raw)
     usable = scored & (~positive | _kind_in_other_groups(data, connections))
     if not (usable & positive).any():
@@ -201,7 +212,7 @@ def fit_calibration(raw: F64, data: DataSet, connections: I64) -> Calibration:
 def _kind_in_other_groups(data: DataSet, connections: I64) -> Bool:
     """Whether a stream's category is also in another group."""
     picked = data.connections.take(connections)
-    group = data.connection_group[connections]
+    group = data.connections.group[connections]
     pairs = set(zip(picked.category[picked.positive], group[picked.positive], strict=True))
     groups_of = Counter(category for category, _ in pairs)
     return np.array([groups_of[category] > 1 for category in picked.category], np.bool_)
@@ -242,7 +253,7 @@ def fit_model(
         calibration.apply(raw), picked.positive, picked.decidable, options.target_fpr
     )
     progress("final fit")
-    estimator = fit_forest(data, segments_of(data, connections), options)
+    estimator = fit_forest(data, connections, options)
     forest = Forest.compile(estimator)
     model = Model(forest, calibration, threshold, name, {"options": asdict(options)})
     return model, estimator

@@ -17,6 +17,7 @@ from llmflow.cli import main
 from llmflow.errors import OutputError
 from llmflow.features.extract import FEATURES
 from llmflow.learn.model import default_model_path, load_estimator, load_model, save_model
+from llmflow.learn.protocols import PROTOCOLS
 
 PCAPS = Path(__file__).parents[2] / "pcaps"
 CONTRADICTION = """\
@@ -232,3 +233,18 @@ def test_a_picture_without_a_folder_is_refused_early(manifest: Path, tmp_path: P
     result = invoke("evaluate", manifest, "--plot", tmp_path / "no" / "x.svg", *FAST)
     assert result.exit_code == 1
     assert "lies in no folder" in result.output
+
+
+def test_protocols_are_run_and_written(manifest: Path, tmp_path: Path) -> None:
+    """One JSON with the numbers of each protocol asked for; the command offers all there are."""
+    target = tmp_path / "protocols.json"
+    result = invoke(
+        "evaluate", manifest, "-o", target, "--protocol", "permuted", "--protocol", "grouped", *FAST
+    )
+    assert result.exit_code == 0, result.output
+    numbers = json.loads(target.read_text())["protocols"]
+    assert list(numbers) == ["permuted", "grouped"]
+    assert numbers["grouped"]["decidable"]["recall_at"][0]["of"] == numbers["grouped"]["positives"]
+    assert "| grouped |" in result.output
+    helped = invoke("evaluate", "--help").output
+    assert all(name in helped.replace("\n", "").replace(" ", "") for name in PROTOCOLS)
