@@ -86,6 +86,7 @@ def train_from_names(
     name: str,
 ) -> tuple[DataSet, Model, Any]:
     """Train on labels from names, and on LABELS if there are any; say what came of it."""
+    from llmflow.learn.dataset import Sources
     from llmflow.learn.evaluate import score_with, summarise
     from llmflow.learn.labels import read_labels
     from llmflow.learn.model import load_model
@@ -102,8 +103,8 @@ def train_from_names(
     _apart(named + base, fixed, "evaluated on")
     if given.truth:
         _say_noise(label_noise(named, read_labels(list(given.truth))))
-    data = build(base + named, flows, workers)
-    by_name = data.of_captures([capture.group for capture in named])
+    data = build(Sources((), base + named), flows, workers)
+    by_name = data.of_groups([capture.group for capture in named])
     picked = pick(data, by_name, options, talk)
     model, estimator = fit_model(data, picked.kept, options, name=name, progress=talk)
     provided = by_provider(data, by_name, score_with(model, data).called)
@@ -123,9 +124,9 @@ def train_from_names(
     if fixed:
         before = load_model()
         if base:
-            rows = data.of_captures([capture.group for capture in base]).nonzero()[0]
+            rows = data.of_groups([capture.group for capture in base]).nonzero()[0]
             before, _ = fit_model(data, rows, options, progress=talk)
-        held_out = build(fixed, flows, workers)
+        held_out = build(Sources((), fixed), flows, workers)
         for text, one in (("before", before), ("after", model)):
             _say_rates(text, one, summarise(held_out, score_with(one, held_out)))
     return data, model, estimator

@@ -29,7 +29,8 @@ from llmflow.arrays import F64, I64, Bool
 from llmflow.errors import LabelError
 from llmflow.flows.batch import FlowOptions
 from llmflow.flows.stream import FlowStream
-from llmflow.learn.dataset import DataSet, connection_keys
+from llmflow.learn.dataset import DataSet
+from llmflow.learn.extraction import connection_keys
 from llmflow.learn.labels import ConnectionKey, Label, LabelledCapture
 from llmflow.learn.model import LLM_STREAM
 from llmflow.learn.train import (

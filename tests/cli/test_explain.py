@@ -210,7 +210,7 @@ def test_a_long_flow_is_small(tmp_path: Path) -> None:
 def test_an_unknown_ending_and_a_taken_place_are_refused(tmp_path: Path) -> None:
     """Said before any work; the capture is never overwritten."""
     done = run("explain", MIXED, "-o", tmp_path / "x.pdf")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert b"end it in .svg or .png or .html" in done.stderr
     copy = tmp_path / "capture.svg"
     shutil.copy(MIXED, copy)
