@@ -194,7 +194,7 @@ def _ended_together() -> Iterator[list[subprocess.Popen[Any]]]:
 
 def _said(process: subprocess.Popen[Any]) -> str:
     """Give the last words of a process of ours, from the log beside its configuration."""
-    log = Path(process.args[-1]).with_suffix(".log")  # type: ignore[index]
+    log = Path(str(process.args[-1])).with_suffix(".log")  # type: ignore[index]
     return log.read_text(errors="replace").strip()[-300:]
 
 
