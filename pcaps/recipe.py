@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from llmflow.lab.truth import read_records
+from llmflow.lab.records import read_records
 from llmflow.synth import LABEL_COLUMNS
 
 HERE = Path(__file__).parent

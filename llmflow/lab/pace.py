@@ -16,10 +16,11 @@ async def until(
     deadline: float,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> None:
-    """Wait for a moment of the clock (seconds); at once if it has passed."""
-    while (left := deadline - clock()) > _DUE:
+) -> float:
+    """Wait for a moment of the clock (seconds), at once if it has passed; what the clock says."""
+    while (left := deadline - (now := clock())) > _DUE:
         await sleep(left)
+    return now
 
 
 async def pace(
@@ -45,10 +46,5 @@ async def pace(
         Stand-ins for tests.
     """
     for item in writes:
-        deadline = start + item.due
-        now = clock()
-        while deadline - now > _DUE:
-            await sleep(deadline - now)
-            now = clock()
-        sent.append(now)
+        sent.append(await until(start + item.due, clock, sleep))
         await write(item.data)

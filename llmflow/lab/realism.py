@@ -18,7 +18,8 @@ from llmflow.features.extract import LEAST_CHUNKS, MODEL_FEATURES, extract
 from llmflow.features.segments import cut_segments
 from llmflow.flows.episodes import EPISODE_SILENCE
 from llmflow.flows.stream import Assembled, FlowStream
-from llmflow.learn.labels import ConnectionKey, LabelledCapture, connection_key
+from llmflow.learn.extraction import connection_keys
+from llmflow.learn.labels import ConnectionKey, LabelledCapture
 
 # Categories of real captures, and of the lab's connections that are to be like them.
 PAIRS = {
@@ -162,20 +163,12 @@ def measure(captures: Sequence[LabelledCapture], category: str) -> Replies:
             continue
         for step in FlowStream([str(capture.path)]).assemble():
             connection = np.full(len(step.batch.flows), -1)
-            for flow, key in enumerate(_keys(step)):
+            for flow, key in enumerate(connection_keys(step.batch)):
                 label = capture.label(key)
                 if label and label.positive and label.category == category:
                     connection[flow] = numbers.setdefault((place, key), len(numbers))
             parts.append(_measured(step, connection))
     return Replies(*(np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS))
-
-
-def _keys(step: Assembled) -> list[ConnectionKey]:
-    f = step.batch.flows
-    a = [(high << 64) | low for high, low in zip(f.a_high.tolist(), f.a_low.tolist(), strict=True)]
-    b = [(high << 64) | low for high, low in zip(f.b_high.tolist(), f.b_low.tolist(), strict=True)]
-    ends = zip(f.protocol.tolist(), a, f.a_port.tolist(), b, f.b_port.tolist(), strict=True)
-    return [connection_key(*end) for end in ends]
 
 
 def _measured(step: Assembled, connection: I64) -> Replies:

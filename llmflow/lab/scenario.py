@@ -30,11 +30,11 @@ from __future__ import annotations
 
 import fnmatch
 import heapq
-import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import cycle, islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -67,14 +67,17 @@ CLIENTS = {
     "udp": ("asyncio",),
 }
 SDKS = ("openai", "anthropic", "google-genai")
-# Kinds that no wildcard in front means: those that test the lab itself, and tunnels. Where the
-# interfaces of these come and go, Chromium closes all connections: give them a path of their own.
-APART = "probe-", "wireguard-", "openvpn-"
+# Only patterns that begin like this mean these: kinds that test the lab itself, and tunnels. Where
+# interfaces of tunnels come and go, Chromium closes all connections: they need their own path.
+_APART = "probe-", "wireguard-", "openvpn-"
 PROGRAM = "program"  # transport, front and client of a genuine program
 _BROWSERS = 0.2  # weight of a browser: each takes seconds of CPU time to start
 _STAGGER = 0.25  # seconds between two sessions in one place, and twice that between first ones
 _MOST_SESSIONS = 200_000
 _MOST_BYTES = 1 << 20
+_MOST_SECONDS = 86_400  # of ``arrivals``
+
+_Wrong = Callable[[str], LabError]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +141,7 @@ def _check(name: str, table: dict[str, Any], where: str) -> Scenario:
     own = {"summary", "concurrency", "paths", "path", "arrivals", "offload", "sessions"}
     if unknown := set(table) - own:
         raise wrong(f"unknown key {', '.join(sorted(unknown))}")
-    own_paths = table.get("path", {})
-    listed = table.get("paths")
-    if not isinstance(listed, list) or not listed or not isinstance(own_paths, dict):
-        raise wrong("paths is no list of access paths")
-    paths = tuple(access_path(str(name), own_paths.get(name)) for name in listed)
+    paths = _check_paths(table, wrong)
     blocks = table.get("sessions")
     if not isinstance(blocks, list) or not blocks:
         raise wrong("has no [[sessions]]")
@@ -152,8 +151,13 @@ def _check(name: str, table: dict[str, Any], where: str) -> Scenario:
     concurrency, arrivals = table.get("concurrency", 100), table.get("arrivals")
     if not isinstance(concurrency, int) or not 1 <= concurrency <= 2000:  # noqa: PLR2004
         raise wrong("concurrency is no number from 1 to 2000")
-    if arrivals is not None and not (isinstance(arrivals, int | float) and arrivals > 0):
-        raise wrong("arrivals is no time")
+    if arrivals is not None and not (
+        isinstance(arrivals, int | float) and 0 < arrivals <= _MOST_SECONDS
+    ):
+        raise wrong("arrivals is no time, at most a day")
+    offload = table.get("offload", False)
+    if not isinstance(offload, bool):
+        raise wrong("offload is neither true nor false")
     return Scenario(
         name,
         str(table.get("summary", "")),
@@ -161,13 +165,29 @@ def _check(name: str, table: dict[str, Any], where: str) -> Scenario:
         tuple(blocks),
         concurrency,
         arrivals,
-        table.get("offload") is True,
+        offload,
     )
 
 
-def _check_block(block: Any, names: set[str], wrong: Any) -> None:  # noqa: ANN401 - from a file
+def _check_paths(table: dict[str, Any], wrong: _Wrong) -> tuple[AccessPath, ...]:
+    own_paths = table.get("path", {})
+    listed = table.get("paths")
+    if not isinstance(listed, list) or not listed or not isinstance(own_paths, dict):
+        raise wrong("paths is no list of access paths")
+    paths = tuple(access_path(str(name), own_paths.get(str(name))) for name in listed)
+    names = {path.name for path in paths}
+    if len(names) < len(paths):
+        raise wrong("paths names one of them twice")
+    if unused := set(own_paths) - names:
+        raise wrong(f"paths does not list {', '.join(sorted(unused))}")
+    return paths
+
+
+def _check_block(block: Any, names: set[str], wrong: _Wrong) -> None:  # noqa: ANN401 - from a file
     keys = {"kinds", "each", "count", "seconds", "transports", "clients", "fronts", "paths"}
-    if not isinstance(block, dict) or (unknown := set(block) - keys):
+    if not isinstance(block, dict):
+        raise wrong("sessions is no list of tables")
+    if unknown := set(block) - keys:
         raise wrong(f"unknown key in [[sessions]]: {', '.join(sorted(unknown))}")
     for key in keys - {"each", "count", "seconds"}:
         value = block.get(key, [])
@@ -180,8 +200,10 @@ def _check_block(block: Any, names: set[str], wrong: Any) -> None:  # noqa: ANN4
     if foreign := set(block.get("transports", [])) - {*TRANSPORTS, PROGRAM}:
         raise wrong(f"no such transport: {', '.join(sorted(foreign))}")
     number = block.get("each", block.get("count"))
-    if ("each" in block) == ("count" in block) or not isinstance(number, int) or number < 1:
-        raise wrong("[[sessions]] needs a number, as each or as count")
+    if ("each" in block) == ("count" in block) or not (
+        isinstance(number, int) and 1 <= number <= _MOST_SESSIONS
+    ):
+        raise wrong(f"[[sessions]] needs a number to {_MOST_SESSIONS}, as each or as count")
     span = block.get("seconds")
     if (
         not isinstance(span, list)
@@ -203,7 +225,7 @@ def matching(patterns: Sequence[str]) -> list[str]:
         if any(
             fnmatch.fnmatchcase(full[name] if ":" in pattern else name, pattern)
             for pattern in patterns
-            if name.startswith(APART) <= pattern.startswith(APART)
+            if pattern.startswith(_APART) or not name.startswith(_APART)
         )
     ]
 
@@ -230,9 +252,13 @@ def plan(scenario: Scenario, seed: int, piece: tuple[int, int] = (1, 1)) -> list
         A block leaves no way to play its kinds, or the scenario is too large.
     """
     rng = Random(f"{scenario.name} {seed}")
-    drawn = [one for block in scenario.blocks for one in _draw(scenario, block, rng)]
-    if len(drawn) > _MOST_SESSIONS:
-        raise LabError(f"more than {_MOST_SESSIONS} sessions", where=scenario.name, hint="split it")
+    drawn: list[Session] = []
+    for block in scenario.blocks:
+        places = _places(scenario, block, rng)
+        if len(drawn) + len(places) > _MOST_SESSIONS:
+            what = f"more than {_MOST_SESSIONS} sessions"
+            raise LabError(what, where=scenario.name, hint="split it")
+        drawn += _draw(block, places, rng)
     rng.shuffle(drawn)
     numbered = [replace(session, number=number) for number, session in enumerate(drawn)]
     mine = [one for one in numbered if one.number % piece[1] == piece[0] - 1]
@@ -251,16 +277,18 @@ def _starts(scenario: Scenario, sessions: list[Session], rng: Random) -> list[Se
     return begun
 
 
-def _draw(scenario: Scenario, block: dict[str, Any], rng: Random) -> list[Session]:
-    names = matching(block["kinds"])
-    wanted = set(block.get("paths", []))
-    paths = [path.name for path in scenario.paths if not wanted or path.name in wanted]
-    places = [(name, path) for name in names for path in paths]
-    if "each" in block:
-        places = places * block["each"]
-    else:
-        rng.shuffle(places)
-        places = (places * math.ceil(block["count"] / len(places)))[: block["count"]]
+def _places(scenario: Scenario, block: dict[str, Any], rng: Random) -> list[tuple[str, str]]:
+    """Kind and path of each session of a block; one too many are enough to refuse it."""
+    wanted = block.get("paths") or [path.name for path in scenario.paths]
+    paths = [path.name for path in scenario.paths if path.name in wanted]
+    once = [(name, path) for name in matching(block["kinds"]) for path in paths]
+    count = min(block.get("count") or block["each"] * len(once), _MOST_SESSIONS + 1)
+    if "count" in block:
+        rng.shuffle(once)
+    return list(islice(cycle(once), count))
+
+
+def _draw(block: dict[str, Any], places: list[tuple[str, str]], rng: Random) -> list[Session]:
     low, high = block["seconds"]
     sessions = []
     for name, path in places:

@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -71,14 +71,12 @@ class Stage:
         """Every server software and program that the sessions need, listening."""
         fronts = sorted({one.front for one in self.sessions} - {PROGRAM})
         visited = sorted({one.kind for one in self.sessions if one.front == PROGRAM})
-        with ExitStack() as stack:
-            started = {front: self._server(front) for front in fronts}
-            for process in started.values():
-                stack.callback(_stop, process)
+        with _ended_together() as running:
+            running.extend(map(self._server, fronts))
+            started = dict(zip(fronts, running, strict=True))
             for name in visited:
                 self.talk(f"starting {name}")
-                for process in start(programs()[name], self._place(name)):
-                    stack.callback(_stop, process)
+                running.extend(start(programs()[name], self._place(name)))
             _wait_for({front: (self.work / f"{front}.ready", started[front]) for front in fronts})
             yield
 
@@ -100,7 +98,7 @@ class Stage:
         self, part: str, name: str, host: Host, config: dict[str, Any], priority: int
     ) -> subprocess.Popen[bytes]:
         told = self.work / f"{name}.{part}.json"
-        told.write_text(json.dumps(config))
+        told.write_text(json.dumps(config, default=str))
         with (self.work / f"{name}.{part}.log").open("wb") as log:
             argv = python(f"llmflow.lab.{part}", str(told))
             return host.popen(argv, priority=priority, stdout=log, stderr=subprocess.STDOUT)
@@ -123,10 +121,9 @@ class Stage:
         """Play all sessions, and wait for their end."""
         t0 = time.time() + _WARM_UP
         end = t0 + max(one.start + one.seconds for one in self.sessions)
-        with ExitStack() as stack:
-            players = [*self._clients(t0), *self._visits(t0)]
-            for player in players:
-                stack.callback(_stop, player)
+        with _ended_together() as players:
+            players.extend(self._clients(t0))
+            players.extend(self._visits(t0))
             self.talk(f"{len(self.sessions)} sessions, about {end - time.time():.0f} s")
             while any(player.poll() is None for player in players):
                 if time.time() > end + _GRACE:
@@ -136,10 +133,7 @@ class Stage:
                 time.sleep(0.5)
         failed = [player for player in players if player.returncode not in (0, -15)]
         if failed:
-            logs = sorted(self.work.glob("*.clients.log")) + sorted(
-                self.work.glob("*.programs.log")
-            )
-            said = " ".join(log.read_text(errors="replace")[-300:] for log in logs).strip()
+            said = " ".join(map(_said, failed))
             raise LabError(f"clients failed: {said}", hint="see `llmflow lab doctor`")
 
     def _clients(self, t0: float) -> Iterator[subprocess.Popen[bytes]]:
@@ -177,18 +171,31 @@ class Stage:
                 shared={name: self._scratch(name) for name in visited},
                 gids={name: self.gids[name] for name in visited},
             )
-            told = json.loads(config.to_json())
-            yield self._start("programs", path, self.net.client(path), told, _CLIENT_PRIORITY)
+            host = self.net.client(path)
+            yield self._start("programs", path, host, asdict(config), _CLIENT_PRIORITY)
 
 
-def _stop(process: subprocess.Popen[Any]) -> None:
-    """End a process that may be writing its log."""
-    process.terminate()
+@contextmanager
+def _ended_together() -> Iterator[list[subprocess.Popen[Any]]]:
+    """Give a list of processes, which are ended with the block; they may be writing their logs."""
+    running: list[subprocess.Popen[Any]] = []
     try:
-        process.wait(_LOGS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        yield running
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(_LOGS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _said(process: subprocess.Popen[Any]) -> str:
+    """Give the last words of a process of ours, from the log beside its configuration."""
+    log = Path(str(process.args[-1])).with_suffix(".log")  # type: ignore[index]
+    return log.read_text(errors="replace").strip()[-300:]
 
 
 def _wait_for(servers: dict[str, tuple[Path, subprocess.Popen[bytes]]]) -> None:
@@ -196,9 +203,7 @@ def _wait_for(servers: dict[str, tuple[Path, subprocess.Popen[bytes]]]) -> None:
     for front, (ready, process) in servers.items():
         while not ready.exists():
             if process.poll() is not None or time.monotonic() > deadline:
-                log = ready.with_name(f"{front}.servers.log")
-                said = log.read_text(errors="replace").strip()[-300:]
                 raise LabError(
-                    f"did not start: {said}", where=front, hint="see `llmflow lab doctor`"
+                    f"did not start: {_said(process)}", where=front, hint="see `llmflow lab doctor`"
                 )
             time.sleep(0.05)

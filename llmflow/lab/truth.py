@@ -8,24 +8,22 @@ where at least one of them knows it and none contradicts.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from llmflow.capture.columns import PROTOCOLS
 from llmflow.capture.records import NANOSECOND
-from llmflow.errors import LabError
+from llmflow.flows.keys import Endpoint
 from llmflow.flows.stream import FlowStream
+from llmflow.lab.records import Record
 from llmflow.report.arrow import addresses
 
 LATE = 0.005  # seconds by which 99 % of a session's writes may be late
 
-Record = dict[str, Any]
 End = tuple[str, int]  # address and port
 Key = tuple[str, End, End]  # protocol and both ends, in order: who is the client is told apart
 _SLACK = 2.0  # seconds between the clocks of a witness and of the capture
@@ -44,44 +42,18 @@ class Captured:
     longest: int
 
 
-def read_records(paths: Iterable[Path]) -> Iterator[Record]:
-    """Records of JSON lines files.
-
-    Raises
-    ------
-    LabError
-        A line is no JSON object.
-    """
-    for path in paths:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    record = None
-                if not isinstance(record, dict):
-                    raise LabError(
-                        "is no JSON object", where=f"{path}:{number}", hint="run the scenario again"
-                    )
-                yield record
-
-
-def write_records(path: Path, records: Iterable[Mapping[str, Any]]) -> int:
-    """Write JSON lines; how many."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, separators=(",", ":")) + "\n")
-            count += 1
-    return count
-
-
 def key_of(record: Record) -> Key:
     """Whose record it is."""
     client = record["client_ip"], record["client_port"]
     server = record["server_ip"], record["server_port"]
     low, high = sorted([client, server])
     return record["protocol"], low, high
+
+
+def ends(column: Endpoint) -> list[End]:
+    """Addresses and ports of a column of endpoints."""
+    texts = addresses(column.high, column.low).to_pylist()
+    return list(zip(texts, column.port.tolist(), strict=True))
 
 
 def captured_flows(capture: Path) -> list[Captured]:
@@ -91,17 +63,15 @@ def captured_flows(capture: Path) -> list[Captured]:
         f, p = batch.flows, batch.packets
         if not len(f):
             continue
-        a, b = (
-            zip(addresses(end.high, end.low).to_pylist(), end.port.tolist(), strict=True)
-            for end in (f.a, f.b)
-        )
         columns = (
             p.time[f.first] / NANOSECOND,
             p.time[f.first + f.packets - 1] / NANOSECOND,
             f.packets,
             np.maximum.reduceat(p.ip_bytes, f.first),
         )
-        rows = zip(f.protocol.tolist(), a, b, *(c.tolist() for c in columns), strict=True)
+        rows = zip(
+            f.protocol.tolist(), ends(f.a), ends(f.b), *(c.tolist() for c in columns), strict=True
+        )
         for protocol, one, other, *rest in rows:
             low, high = sorted([one, other])
             found.append(Captured((PROTOCOLS.get(protocol, str(protocol)), low, high), *rest))

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from llmflow.errors import LabError
-from llmflow.lab.truth import LATE, Key, Record, captured_flows, key_of, read_records
+from llmflow.lab.records import Record, read_records
+from llmflow.lab.truth import LATE, Key, captured_flows, key_of
 
 FRAME_LIMIT = 1500  # IP bytes of a packet where offload is off
 CONFIRMED = 0.95  # share of event streams that decryption has to find
@@ -45,21 +46,24 @@ def verify(folder: Path) -> list[Check]:
     Raises
     ------
     LabError
-        It is no folder of a run.
+        It is no folder of a run, or tshark cannot read it.
+    CaptureError
+        The capture cannot be read.
     """
     try:
         report = json.loads((folder / "report.json").read_text("utf-8"))
         flows = list(read_records([folder / "flows.jsonl"]))
         requests = list(read_records([folder / "requests.jsonl"]))
-        capture = folder / report["capture"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        capture = folder / Path(report["capture"]).name
+        return [
+            *_counted(report, flows, requests),
+            *_looked_at(folder, capture, report, flows, requests),
+        ]
+    # Whoever wrote these files may have left out or mistaken anything.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise LabError(
-            f"is no finished run ({error})", where=str(folder), hint="make one: llmflow lab run"
+            f"is no finished run ({error!r})", where=str(folder), hint="make one: llmflow lab run"
         ) from None
-    return [
-        *_counted(report, flows, requests),
-        *_looked_at(folder, capture, report, flows, requests),
-    ]
 
 
 def _counted(report: Record, flows: list[Record], requests: list[Record]) -> Iterator[Check]:
@@ -88,6 +92,12 @@ def _counted(report: Record, flows: list[Record], requests: list[Record]) -> Ite
         "exchanges that failed are few",
         share <= 1 - CONFIRMED,
         f"{sum(failed.values())} of {len(requests)}" + (f" ({common})" if common else ""),
+    )
+    failed_visits = report["visits_failed"]
+    yield Check(
+        "visits of programs that failed are few",
+        len(failed_visits) <= (1 - CONFIRMED) * report["sessions"],
+        f"{len(failed_visits)} of {report['sessions']} sessions",
     )
     late = report["rejected"]
     paced = {request["number"] for request in requests if request["late"] is not None}

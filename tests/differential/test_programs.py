@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_two_programs_talk_and_their_player_says_so(tmp_path: Path) -> None:
             gids={name: 30_000 + number for number, name in enumerate(CHEAP)},
         )
         told = tmp_path / "config.json"
-        told.write_text(config.to_json())
+        told.write_text(json.dumps(asdict(config), default=str))
         net.client("home").run(python("llmflow.lab.programs", str(told)))
     records = [json.loads(line) for line in config.log.read_text().splitlines()]
     visits = {record["kind"]: record for record in records if record["protocol"] is None}

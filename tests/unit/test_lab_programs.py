@@ -1,7 +1,7 @@
 """Programs of the lab: what each must say about itself, and what the player reads."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ CONFIG = Config(
     shared={"ssh": Path("ssh")},
     gids={"ssh": 5001},
 )
+TOLD = json.dumps(asdict(CONFIG), default=str)
 
 
 def test_names_are_unique_among_programs_and_kinds() -> None:
@@ -45,7 +46,7 @@ def test_a_program_says_what_it_is_and_needs(name: str) -> None:
 
 def test_a_configuration_survives_its_way_to_the_player(tmp_path: Path) -> None:
     told = tmp_path / "config.json"
-    told.write_text(CONFIG.to_json())
+    told.write_text(TOLD)
     assert Config.from_json(told) == CONFIG
 
 
@@ -55,7 +56,7 @@ def test_a_configuration_survives_its_way_to_the_player(tmp_path: Path) -> None:
 )
 def test_a_wrong_configuration_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     told = tmp_path / "config.json"
-    told.write_text(json.dumps(json.loads(CONFIG.to_json()) | change))
+    told.write_text(json.dumps(json.loads(TOLD) | change))
     with pytest.raises(LabError):
         Config.from_json(told)
 

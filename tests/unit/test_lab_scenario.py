@@ -8,7 +8,7 @@ import pytest
 
 from llmflow.errors import LabError
 from llmflow.lab.kinds import kinds
-from llmflow.lab.scenario import FRONTS, PROGRAM, Scenario, plan, read_scenario, shipped
+from llmflow.lab.scenario import FRONTS, PROGRAM, Scenario, matching, plan, read_scenario, shipped
 
 GOOD = """
 paths = ["fibre", "far"]
@@ -103,11 +103,33 @@ def test_arrivals_spread_over_their_time(tmp_path: Path) -> None:
         ("each = 2", 'each = 2\ntransports = ["pigeon"]', "pigeon"),
         ("loss = 0.02", "loss = 2.0", "loss"),
         ("[[sessions]]", "[[sessions", "no TOML"),
+        ("each = 2", "each = 200001", "to 200000"),
+        ("concurrency = 3", "arrivals = inf", "at most a day"),
+        ("concurrency = 3", 'offload = "yes"', "neither true nor false"),
+        ('paths = ["fibre", "far"]', 'paths = ["fibre", "far", "far"]', "twice"),
+        ('paths = ["fibre", "far"]', 'paths = ["fibre"]', "does not list far"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, said: str) -> None:
     with pytest.raises(LabError, match=said):
         scenario(tmp_path, GOOD.replace(old, new))
+
+
+def test_sessions_are_tables(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="no list of tables"):
+        scenario(tmp_path, 'paths = ["fibre"]\nsessions = [1]')
+
+
+def test_too_many_sessions_are_refused_before_they_are_drawn(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="more than 200000 sessions"):
+        plan(scenario(tmp_path, GOOD.replace("each = 2", "each = 200000")), seed=1)
+
+
+@pytest.mark.parametrize("pattern", ["*", "other:*", "llm:*", "*-drip"])
+def test_wildcards_in_front_leave_probes_and_tunnels_out(pattern: str) -> None:
+    apart = ("probe-", "wireguard-", "openvpn-")
+    assert not [name for name in matching([pattern, "dns"]) if name.startswith(apart)]
+    assert "probe-drip" in matching(["probe-*"])
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:

@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 
 from llmflow.errors import LabError
+from llmflow.lab.records import Record, read_records
 from llmflow.lab.truth import (
     Captured,
     End,
-    Record,
     captured_flows,
     join_exchanges,
     join_flows,
     key_of,
     p99,
-    read_records,
 )
 
 PCAPS = Path(__file__).parents[2] / "pcaps"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from llmflow.lab.clients.config import ClientConfig, Endpoint
 from llmflow.lab.kinds import kinds
-from llmflow.lab.records import append
+from llmflow.lab.records import append_records
 from llmflow.lab.script import LLM_NONSTREAM, LLM_STREAM, OTHER, Exchange, Session
 
 Address = tuple[str, int]
@@ -134,7 +134,9 @@ class Desk:
 
     def write(self, error: str | None) -> None:
         """Append the session's records to the log; ``error``: why it did not end well."""
-        append(Path(self.config.log), [*self._connection_records(error), *self._exchange_records()])
+        append_records(
+            Path(self.config.log), [*self._connection_records(error), *self._exchange_records()]
+        )
 
     def _connection_records(self, error: str | None) -> list[dict[str, object]]:
         session, kind = self.session, kinds()[self.session.kind]

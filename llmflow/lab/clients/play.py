@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from llmflow.lab.clients.config import ClientConfig
 from llmflow.lab.clients.desk import Desk, said
-from llmflow.lab.kinds import script
+from llmflow.lab.kinds import REMEMBERED, script
 from llmflow.lab.pace import until
 from llmflow.lab.script import Exchange, Session
 
@@ -29,7 +29,6 @@ CLIENTS = {
     "asyncio": ("raw", "stream", "asyncio"),
     "chromium": ("chromium", "chromium", "websockets.asyncio.client"),
 }
-_READY = 400  # scripts made before the run begins
 
 
 def client_of(session: Session) -> Client:
@@ -44,7 +43,7 @@ def client_of(session: Session) -> Client:
 
 async def play(config: ClientConfig, sessions: Sequence[Session]) -> None:
     """Play sessions until all have ended, or SIGTERM or SIGINT comes."""
-    for session in sessions[:_READY]:
+    for session in sessions[:REMEMBERED]:
         script(session)
     gc.collect()
     gc.freeze()

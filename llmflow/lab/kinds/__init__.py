@@ -9,6 +9,8 @@ from random import Random
 
 from llmflow.lab.script import Exchange, Kind, Session
 
+REMEMBERED = 128  # scripts, of some 0.3 MB each
+
 
 @lru_cache(maxsize=1)
 def kinds() -> dict[str, Kind]:
@@ -23,7 +25,7 @@ def kinds() -> dict[str, Kind]:
     return found
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=REMEMBERED)
 def script(session: Session) -> tuple[Exchange, ...]:
     """What a session says; the same in every process."""
     return kinds()[session.kind].build(Random(session.seed), session.seconds)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from llmflow.errors import LabError
 from llmflow.lab.net.marks import rules
 from llmflow.lab.net.namespaces import real_time_allowed
 from llmflow.lab.net.paths import CONGESTION
@@ -96,15 +97,31 @@ def checks() -> list[Check]:
     return [*_kernel(), *_programs(), *_packages()]
 
 
+def demand() -> None:
+    """Refuse a machine that lacks what every run needs.
+
+    Raises
+    ------
+    LabError
+        It does.
+    """
+    lacking = [check.name for check in checks() if check.required and not check.ok]
+    if lacking:
+        raise LabError(
+            f"the lab lacks {', '.join(lacking)}", hint="`llmflow lab doctor` says what to do"
+        )
+
+
 def _kernel() -> Iterator[Check]:
     linux, root = sys.platform == "linux", hasattr(os, "geteuid") and os.geteuid() == 0
     yield Check("Linux", ALL, True, linux, sys.platform)
     if not linux:
         return
     yield Check("root", ALL, True, root, fix="" if root else "run it with sudo")
-    yield _trial("namespaces", ALL, "ip link add llmflow0 type veth peer name llmflow1")
-    yield _trial("kernel labels", ALL, "nft -f -", stdin=rules([1]))
-    yield _trial("connection tracking", ALL, "conntrack -L")
+    if root:  # nobody else may try
+        yield _trial("namespaces", ALL, "ip link add llmflow0 type veth peer name llmflow1")
+        yield _trial("kernel labels", ALL, "nft -f -", stdin=rules([1]))
+        yield _trial("connection tracking", ALL, "conntrack -L")
     known = AVAILABLE.read_text().split() if AVAILABLE.exists() else []
     for name in CONGESTION:
         fix = "" if name in known else f"modprobe tcp_{name}"
@@ -169,6 +186,6 @@ def _packages() -> Iterator[Check]:
             try:
                 version = metadata.version(name)
             except metadata.PackageNotFoundError:
-                yield Check(name, purpose, False, False, "", PACKAGES)
+                yield Check(name, purpose, True, False, "", PACKAGES)
             else:
-                yield Check(name, purpose, False, True, version)
+                yield Check(name, purpose, True, True, version)

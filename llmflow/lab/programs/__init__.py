@@ -107,11 +107,10 @@ def start(program: Program, place: ServerPlace) -> list[Popen]:
         if ended or time.monotonic() > waits_until:
             for process in processes:
                 process.kill()
-            raise LabError(
-                "the server ended at once" if ended else f"no server after {READY:.0f} s",
-                where=program.name,
-                hint=f"read {place.scratch / 'log'}",
-            )
+            log = place.scratch / "log"  # goes with the run
+            said = log.read_text(errors="replace").strip()[-300:] if log.exists() else ""
+            what = "the server ended at once" if ended else f"no server after {READY:.0f} s"
+            raise LabError(f"{what}: {said}", where=program.name, hint="see `llmflow lab doctor`")
         time.sleep(0.1)
     return processes
 

@@ -20,7 +20,7 @@ from llmflow.lab.plan import read_plan
 from llmflow.lab.programs import ClientPlace, programs
 from llmflow.lab.programs._place import scratch_directory
 from llmflow.lab.programs.config import Config
-from llmflow.lab.records import append
+from llmflow.lab.records import append_records
 from llmflow.lab.script import Session
 
 OVERRUN = 20.0  # seconds a visit may last beyond what was planned
@@ -135,7 +135,7 @@ def _record(
         "end": time.time(),
         "error": error,
     }
-    append(config.log, [record])
+    append_records(config.log, [record])
 
 
 if __name__ == "__main__":

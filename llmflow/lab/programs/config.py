@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -59,7 +58,3 @@ class Config:
             raise LabError(
                 f"a value is of a wrong type ({error})", where=str(path), hint="mend it"
             ) from None
-
-    def to_json(self) -> str:
-        """Write it such that :meth:`from_json` reads the same."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__}, default=str)

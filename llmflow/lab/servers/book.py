@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llmflow.lab.kinds import script
 from llmflow.lab.plan import read_plan
-from llmflow.lab.records import append
+from llmflow.lab.records import append_records
 from llmflow.lab.script import Exchange, Session
 
 _READY_BYTES = 1 << 28  # of scripts made before they are needed
@@ -95,5 +95,5 @@ class Book:
 
     def write(self, log: Path) -> None:
         """Append the records to the log."""
-        append(log, (played.record() for played in self._played))
+        append_records(log, (played.record() for played in self._played))
         self._played.clear()

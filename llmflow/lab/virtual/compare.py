@@ -11,8 +11,8 @@ import numpy as np
 from llmflow.arrays import F64
 from llmflow.capture.records import NANOSECOND
 from llmflow.flows.stream import Assembled, FlowStream
-from llmflow.lab.truth import read_records
-from llmflow.report.arrow import addresses
+from llmflow.lab.records import read_records
+from llmflow.lab.truth import ends
 
 _APART = 1_000_000  # ns; what comes closer together is one chunk
 _FEWEST = 20  # chunks of a kind in either run, to be compared
@@ -77,11 +77,7 @@ def _chunks(run: Path) -> dict[str, tuple[F64, F64]]:
     }
     gaps, sizes = defaultdict[str, list[F64]](list), defaultdict[str, list[F64]](list)
     for assembled in FlowStream([str(run / "capture.pcapng")]).assemble():
-        client = assembled.batch.flows.client
-        ends = zip(
-            addresses(client.high, client.low).to_pylist(), client.port.tolist(), strict=True
-        )
-        for row, end in enumerate(ends):
+        for row, end in enumerate(ends(assembled.batch.flows.client)):
             if end in kinds:
                 gap, size = _of_flow(assembled, row)
                 gaps[kinds[end]].append(gap)

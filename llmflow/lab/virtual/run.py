@@ -16,7 +16,7 @@ from llmflow.arrays import I64
 from llmflow.errors import LabError
 from llmflow.lab.net.paths import AccessPath
 from llmflow.lab.net.topology import tap as interface
-from llmflow.lab.records import append
+from llmflow.lab.records import append_records
 from llmflow.lab.script import Session
 from llmflow.lab.stage import DOMAIN, HOSTS
 from llmflow.lab.virtual import pcapng
@@ -141,7 +141,7 @@ def _play(share: _Share) -> _Part:
             capture.writelines(one.blocks)
             keys.write(one.keys)
             one.desk.write(None)
-            append(share.folder / _SERVER, (played.record() for played in one.played))
+            append_records(share.folder / _SERVER, (played.record() for played in one.played))
             times += one.times
             sizes += map(len, one.blocks)
             lost += one.lost
