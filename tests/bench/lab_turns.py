@@ -140,13 +140,14 @@ def turned(step: Assembled) -> Iterator[tuple[ConnectionKey, float, float, Turne
     """Key, begin, end and turns of each flow of a batch."""
     turns, time = step.turns, step.batch.packets.time / NANOSECOND
     request = time[turns.request]
+    another = np.append(np.diff(turns.flow) == 0, np.zeros(min(len(turns), 1), np.bool_))
     measured = measure(cut_segments(step.batch, step.data, turns, "turn"))
     columns = (
         ~np.isnan(turns.wait),
         request,
         time[turns.reply],
         time[turns.reply_last],
-        np.where(np.append(np.diff(turns.flow) == 0, [False] * (len(turns) > 0)), np.roll(request, -1), np.inf),
+        np.where(another, np.roll(request, -1), np.inf),
         measured.cadence.ttft,
         measured.stalls.seconds,
         measured.tokens.count,
@@ -202,7 +203,9 @@ def exchanges_table(runs: list[Run]) -> str:
     lines = [["streams", "found", "alone", *ERRORS]]
     for name, belongs in groups.items():
         mine = [one for one in asked if belongs(one)]
-        counts = [share(sum(getattr(one, w) for one in mine), len(mine)) for w in ("found", "alone")]
+        counts = [
+            share(sum(getattr(one, w) for one in mine), len(mine)) for w in ("found", "alone")
+        ]
         errors = [spread(one.errors[error] for one in mine) for error in ERRORS]
         lines.append([name, *counts, *errors])
     return markdown(lines)
