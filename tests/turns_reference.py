@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
-from llmflow.capture.columns import HINT_CLIENT_HELLO, HINT_QUIC_LONG
+from llmflow.capture.columns import HINT_CLIENT_HELLO, HINT_QUIC_LONG, UDP
 from llmflow.flows.batch import FlowBatch
 from llmflow.flows.data import Data
 
@@ -28,6 +28,7 @@ class Seen:
     up: bool
     new: int
     hello: bool
+    quic: bool
     answers: bool = False  # carries data to the client that is no control frame
 
     @property
@@ -47,8 +48,13 @@ class Burst:
     front: bool = False
 
     @property
+    def first(self) -> Seen:
+        """The first packet that is no control frame, if there is one."""
+        return next((packet for packet in self.packets if packet.new >= 100), self.packets[0])
+
+    @property
     def begin(self) -> int:
-        return self.packets[0].time
+        return self.first.time
 
     @property
     def end(self) -> int:
@@ -56,7 +62,13 @@ class Burst:
 
     @property
     def hello(self) -> bool:
-        return self.packets[0].hello
+        return self.first.hello
+
+    @property
+    def silence(self) -> float:
+        """Of the server around the burst."""
+        assert self.answer is not None
+        return self.answer.time - self.before.time if self.before else math.inf
 
     @property
     def size(self) -> int:
@@ -71,7 +83,8 @@ def packets_of(batch: FlowBatch, data: Data) -> Iterator[list[Seen]]:
     """The packets of each flow."""
     p = batch.packets
     hello = (p.hint & (HINT_CLIENT_HELLO | HINT_QUIC_LONG) != 0).tolist()
-    table = list(zip(p.time.tolist(), p.up.tolist(), data.new.tolist(), hello, strict=True))
+    udp = (p.protocol == UDP).tolist()
+    table = list(zip(p.time.tolist(), p.up.tolist(), data.new.tolist(), hello, udp, strict=True))
     for first, count in zip(batch.flows.first.tolist(), batch.flows.packets.tolist(), strict=True):
         latest: Seen | None = None
         flow = []
@@ -106,18 +119,31 @@ def bursts_of(flow: list[Seen]) -> list[Burst]:
     return [burst for burst in bursts if burst.size >= 200]
 
 
-def in_silence(burst: Burst, flow: list[Seen]) -> bool:
+def takes_turns(bursts: list[Burst]) -> bool:
+    """The server rests around each burst, those right behind a handshake aside."""
+    hello: Burst | None = None
+    for burst in bursts:
+        if burst.hello:
+            hello = burst
+        opening = hello is not None and burst.begin - hello.begin <= 2000 * MS
+        if burst.silence < 300 * MS and not opening:
+            return False
+    return True
+
+
+def in_silence(burst: Burst, bursts: list[Burst], flow: list[Seen]) -> bool:
     """The server was silent for long, or has heard the burst and thinks."""
     assert burst.answer is not None
-    if burst.before is None or burst.answer.time - burst.before.time > 2000 * MS:
+    if burst.silence > 2000 * MS:
         return True
     heard = [
         packet.time
         for packet in flow
-        if burst.packets[0].row < packet.row < burst.answer.row and not packet.up
+        if burst.first.row < packet.row < burst.answer.row and not packet.up
     ]
     if heard and heard[-1] > burst.end:
-        return burst.answer.time - heard[-1] >= 300 * MS
+        least = 100 if takes_turns(bursts) else 300
+        return burst.answer.time - heard[-1] >= least * MS
     return burst.answer.time - burst.end >= 400 * MS
 
 
@@ -133,7 +159,7 @@ def before_silence(burst: Burst, following: Burst | None, flow: list[Seen]) -> b
     if len(runs) < 2:
         return False
     notice, more = runs[:2]
-    unasked = following is None or following.packets[0].row > more[0].row
+    unasked = following is None or following.first.row > more[0].row
     soon = notice[-1].time - burst.end <= 500 * MS
     return soon and len(notice) <= 8 and len(more) > 8 and unasked
 
@@ -143,7 +169,7 @@ def requests_of(flow: list[Seen]) -> list[Burst]:
     bursts = bursts_of(flow)
     for i, burst in enumerate(bursts):
         following = bursts[i + 1] if i + 1 < len(bursts) else None
-        burst.request = in_silence(burst, flow) or before_silence(burst, following, flow)
+        burst.request = in_silence(burst, bursts, flow) or before_silence(burst, following, flow)
     known = [burst.request for burst in bursts]
     for i, burst in enumerate(bursts):  # a handshake, and the first that asks behind it
         if not (known[i] and burst.hello):
@@ -162,7 +188,9 @@ def requests_of(flow: list[Seen]) -> list[Burst]:
     ]
     for burst, later in pairwise(requests):
         assert later.before is not None
-        burst.front = burst.hello and later.before.time - burst.begin <= 2000 * MS
+        carries = burst.first.quic and burst.plain >= 200
+        soon = later.before.time - burst.begin <= 2000 * MS
+        burst.front = burst.hello and not carries and soon
     return requests
 
 
@@ -186,7 +214,7 @@ def cut_flow(flow: list[Seen]) -> list[Turn]:
                 latest = packet
             turns[-1].packets.append(packet)
         return turns
-    requests = {burst.packets[0].row: burst for burst in requests_of(flow)}
+    requests = {burst.first.row: burst for burst in requests_of(flow)}
     begun = fronted = False
     for packet in flow:
         burst = requests.get(packet.row)
@@ -211,7 +239,7 @@ def measure(turn: Turn, flow: list[Seen]) -> TurnRow | None:
         return 0, 0, row, stop, row, sent[0].row, sent[-1].row, math.nan, math.nan
     answer = turn.request.answer
     assert answer is not None
-    first = turn.request.packets[0].row
+    first = turn.request.first.row
     asked = [packet for packet in flow if first <= packet.row < answer.row and packet.up]
     asked = [packet for packet in asked if packet.new]
     size, wait = sum(packet.new for packet in asked), answer.time - asked[-1].time

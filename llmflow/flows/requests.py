@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmflow.arrays import I64, Bool, run_end_mask, run_mask
-from llmflow.capture.columns import HINT_CLIENT_HELLO, HINT_QUIC_LONG, Columns
+from llmflow.capture.columns import HINT_CLIENT_HELLO, HINT_QUIC_LONG, UDP, Columns
 from llmflow.capture.records import NANOSECOND
 from llmflow.flows.batch import FlowPackets
 from llmflow.flows.data import Data
@@ -28,6 +28,8 @@ BURST_SILENCE = NANOSECOND  # uplink data further apart belongs to two bursts
 LONG_SILENCE = 2 * NANOSECOND  # of the server: nothing streams any more
 # In a shorter silence: from the server's acknowledgement to its answer; from the burst without.
 LEAST_PAUSE, LEAST_WAIT = 3 * NANOSECOND // 10, 4 * NANOSECOND // 10
+# Where the server rests around every burst, nothing is uploaded beside a stream: shorter still.
+REST, REST_PAUSE = 3 * NANOSECOND // 10, NANOSECOND // 10
 # A notice is what the server sends at once, in front of a long silence: time and packets, at most.
 # Control frames come in the same time.
 NOTICE, NOTICE_PACKETS = NANOSECOND // 2, 8
@@ -67,8 +69,8 @@ class _Bursts(Columns):
         Place of the answer among the downlink data packets (those that are no control frames).
     heard : ndarray of int64
         Time of the last packet in front of the answer: the burst's or the server's, of any kind.
-    hello, plain : ndarray of bool
-        Begins a TLS or QUIC handshake; would be large enough without the packets of one.
+    hello, plain, quic : ndarray of bool
+        Begins a TLS or QUIC handshake; would be large enough without the packets of one; is of UDP.
     """
 
     row: I64
@@ -79,6 +81,7 @@ class _Bursts(Columns):
     heard: I64
     hello: Bool
     plain: Bool
+    quic: Bool
 
 
 def find_requests(p: FlowPackets, data: Data) -> Requests:
@@ -88,6 +91,8 @@ def find_requests(p: FlowPackets, data: Data) -> Requests:
     if not len(down):
         return Requests(up[:0], down, np.zeros(0, np.bool_))
     bursts = _find_bursts(p, data, up, down)
+    if not len(bursts):
+        return Requests(up[:0], down[:0], np.zeros(0, np.bool_))
     time, flow = p.time[down], data.flow[down]
     chosen = _in_silence(bursts, time, flow)
     chosen |= _before_silence(bursts, time, flow)
@@ -97,7 +102,9 @@ def find_requests(p: FlowPackets, data: Data) -> Requests:
     bursts = bursts.take(at[run_end_mask(bursts.after[at])])
     front = np.zeros(len(bursts), np.bool_)
     greeted = time[bursts.after[1:] - 1] - bursts.begin[:-1] <= HANDSHAKE
-    front[:-1] = bursts.hello[:-1] & (bursts.flow[1:] == bursts.flow[:-1]) & greeted
+    # A request may share the datagrams that end a QUIC handshake; TLS waits for the server's.
+    opens = bursts.hello & ~(bursts.plain & bursts.quic)
+    front[:-1] = opens[:-1] & (bursts.flow[1:] == bursts.flow[:-1]) & greeted
     return Requests(bursts.row, down[bursts.after], front)
 
 
@@ -124,7 +131,12 @@ def _find_bursts(p: FlowPackets, data: Data, up: I64, down: I64) -> _Bursts:
     asks = answered & (np.add.reduceat(new, first) >= REQUEST_BYTES)
     hello = p.hint[up] & (HINT_CLIENT_HELLO | HINT_QUIC_LONG) != 0
     plain = np.add.reduceat(np.where(hello, 0, new), first) >= REQUEST_BYTES
-    end = time[np.append(first[1:], len(up)) - 1][asks]
+    # Control frames in front of the first packet that may ask are no part of the request.
+    stop = np.append(first[1:], len(up))
+    large = np.append(np.flatnonzero(new >= UPLOAD_PACKET), len(up))
+    begin = large[np.searchsorted(large, first)]
+    first = np.where(begin < stop, begin, first)
+    end = time[stop - 1][asks]
     # The server's packets in front of the answers; the flow's first may be an answer itself.
     sent = np.flatnonzero(~p.up)
     before = sent[np.maximum(np.searchsorted(sent, answer[asks]) - 1, 0)]
@@ -139,6 +151,7 @@ def _find_bursts(p: FlowPackets, data: Data, up: I64, down: I64) -> _Bursts:
         np.maximum(heard, end),
         hello[first],
         plain[asks],
+        p.protocol[up[first]] == UDP,
     )
 
 
@@ -147,9 +160,25 @@ def _in_silence(bursts: _Bursts, time: I64, flow: I64) -> Bool:
     before = np.maximum(bursts.after - 1, 0)
     first = (bursts.after == 0) | (flow[before] != bursts.flow)
     answer = time[bursts.after]
-    least = np.where(bursts.heard > bursts.end, LEAST_PAUSE, LEAST_WAIT)
-    chosen: Bool = first | (answer - time[before] > LONG_SILENCE)
+    silence = np.where(first, LONG_SILENCE + 1, answer - time[before])
+    pause = np.where(_takes_turns(bursts, silence), REST_PAUSE, LEAST_PAUSE)
+    least = np.where(bursts.heard > bursts.end, pause, LEAST_WAIT)
+    chosen: Bool = silence > LONG_SILENCE
     return chosen | (answer - bursts.heard >= least)
+
+
+def _takes_turns(bursts: _Bursts, silence: I64) -> Bool:
+    """Bursts of flows in which the server rests around each, those right behind a handshake aside.
+
+    ``silence`` of the server is around each burst.
+    """
+    index = np.arange(len(bursts))
+    opened = np.maximum.accumulate(np.where(bursts.hello, index, 0))
+    opening = bursts.hello[opened] & (bursts.flow[opened] == bursts.flow)
+    opening &= bursts.begin - bursts.begin[opened] <= HANDSHAKE
+    beside = np.bincount(bursts.flow[(silence < REST) & ~opening], minlength=bursts.flow[-1] + 1)
+    takes: Bool = beside[bursts.flow] == 0
+    return takes
 
 
 def _before_silence(bursts: _Bursts, time: I64, flow: I64) -> Bool:

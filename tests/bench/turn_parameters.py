@@ -29,6 +29,8 @@ MS = NANOSECOND // 1000
 TRIED: dict[str, list[int]] = {
     "LEAST_PAUSE": [at * MS for at in (100, 150, 200, 250, 300, 400, 1000)],
     "LEAST_WAIT": [at * MS for at in (100, 200, 250, 300, 400, 500, 1000)],
+    "REST": [at * MS for at in (200, 300, 500)],
+    "REST_PAUSE": [at * MS for at in (50, 100, 150, 300)],
     "LONG_SILENCE": [at * MS for at in (1000, 1500, 2000, 2500, 3000, 5000)],
     "NOTICE": [at * MS for at in (100, 200, 500, 1000)],
     "NOTICE_PACKETS": [0, 2, 4, 6, 8, 16, 32],

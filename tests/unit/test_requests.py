@@ -71,10 +71,46 @@ def test_a_request_waits_behind_its_acknowledgement(pause: float, count: int) ->
     talk = Talk()
     talk.up(0, 1000)
     talk.stream(1, 3)
+    talk.up(1.02, 1000)
     talk.up(1.2, 1000)
     talk.down(1.26)
     talk.down(1.26 + pause, 100)
     assert len(talk.turns()) == count
+
+
+@pytest.mark.parametrize(("pause", "count"), [(0.099, 1), (0.1, 2)])
+def test_where_nothing_is_uploaded_beside_streams_it_waits_less(pause: float, count: int) -> None:
+    """The server rests around each burst, so that none can be telemetry inside of a stream."""
+    talk = Talk()
+    talk.up(0, 1000)
+    talk.stream(1, 3)
+    talk.up(1.4, 1000)
+    talk.down(1.46)
+    talk.down(1.46 + pause, 100)
+    assert len(talk.turns()) == count
+
+
+def test_control_frames_in_front_of_a_request_do_not_begin_it() -> None:
+    """What a client sends just before, below 100 bytes, asks for nothing."""
+    talk = Talk()
+    talk.up(0, 31)
+    talk.up(0.5, 1000)
+    talk.stream(1, 20)
+    assert asks(talk) == [0.5]
+
+
+def test_a_request_in_the_datagrams_that_end_a_quic_handshake() -> None:
+    """It is no front, though another request follows behind a short reply."""
+    talk = Talk(protocol=UDP)
+    talk.up(0, 1200, hint=HINT_QUIC_LONG)
+    talk.down(0.03, 1200, hint=HINT_QUIC_LONG)
+    talk.up(0.06, 1200, hint=HINT_QUIC_LONG)
+    talk.up(0.061, 900)
+    talk.down(0.09, 230)
+    end = talk.stream(0.3, 20)
+    talk.up(end + 2, 900)
+    talk.stream(end + 3, 20)
+    assert asks(talk) == pytest.approx([0.06, end + 2])
 
 
 @pytest.mark.parametrize(("wait", "count"), [(0.399, 1), (0.4, 2)])
@@ -254,9 +290,9 @@ def test_a_quick_request_behind_a_handshake(protocol: int) -> None:
     talk = opened(protocol)
     turns = talk.turns()
     assert times(talk, turns.row.tolist()) == [0, 20]
-    assert times(talk, turns.request.tolist()) == pytest.approx([0.033, 20])
+    assert times(talk, turns.request.tolist()) == pytest.approx([0.034, 20])
     assert times(talk, turns.reply.tolist()) == pytest.approx([0.164, 21])
-    assert turns.request_bytes.tolist() == [1580, 900]
+    assert turns.request_bytes.tolist() == [1500, 900]
     assert turns.wait[0] == pytest.approx(0.13)
 
 
