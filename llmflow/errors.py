@@ -10,6 +10,7 @@
     ├── ProviderError       a list of providers that cannot be used
     ├── LabError            a traffic lab that cannot be built or run as asked
     └── OutputError         a result that cannot be written
+        └── EndingError     exit code 2: the name of an output asks for what is not there
 
 Damage *inside* a capture is no exception: it is counted in the
 :class:`~llmflow.capture.account.PacketAccount` and ends in exit code 3.
@@ -63,3 +64,9 @@ class LabError(LlmflowError):
 
 class OutputError(LlmflowError):
     """A result that cannot be written where it was asked for."""
+
+
+class EndingError(OutputError):
+    """The name of an output does not say a format that is known: wrong usage."""
+
+    exit_code = 2

@@ -65,7 +65,7 @@ def command(
     Exit code 3 says that some input was damaged or of an unknown kind; the rest is written.
     """
     from llmflow.engine.line import classify
-    from llmflow.engine.memory import return_large_arrays
+    from llmflow.engine.memory import collect_rarely, return_large_arrays
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import load_model
     from llmflow.metadata.providers import load
@@ -82,20 +82,21 @@ def command(
     model = load_model(model_path)
     providers = None if no_names else load(provider_files)
     return_large_arrays()
+    collect_rarely()
     with reading_progress(captures) as progress:
         stream = FlowStream(captures, options, tunnels, progress=progress, providers=providers)
         labelled = classify(stream, model, workers)
         if form == "table":
-            _show(labelled, limit)
+            _show(labelled, limit, names=not no_names)
         else:
             _write(labelled, stream, model, output, form, turns=turns)
     finish(stream.account, stream.closed_early, stream.names_dropped)
 
 
-def _show(labelled: Iterator[Results], limit: int) -> None:
+def _show(labelled: Iterator[Results], limit: int, *, names: bool) -> None:
     from llmflow.report.terminal import Summary
 
-    summary = Summary(limit)
+    summary = Summary(limit, names=names)
     for results in labelled:
         summary.add(results.flows)
     summary.print()

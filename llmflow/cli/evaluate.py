@@ -16,7 +16,7 @@ _PROTOCOLS = ("grouped", "leave_one_provider_out", "leave_one_transport_out",
 
 
 @click.command()
-@labels_argument
+@labels_argument()
 @click.option("--model", "model_path", type=click.Path(path_type=Path),
               help="Score this model (the captures must not have trained it) instead of "
               "cross-validating the method.")  # fmt: skip

@@ -51,6 +51,7 @@ def command(
     from llmflow.engine.pick import explain_flow, pick_flow
     from llmflow.flows.stream import FlowStream
     from llmflow.learn.model import load_model
+    from llmflow.metadata.providers import load
     from llmflow.report.explain_page import PAGE, write_page
     from llmflow.report.explain_plot import draw_flow
     from llmflow.report.explain_text import print_explained
@@ -64,7 +65,7 @@ def command(
     if prefix is None:
         prefix, note = _best(captures, options, tunnels, model, workers)
     with reading_progress(captures) as progress:
-        stream = FlowStream(captures, options, tunnels, progress=progress)
+        stream = FlowStream(captures, options, tunnels, progress=progress, providers=load())
         told = explain_flow(pick_flow(stream, prefix), model)
     if output is None:
         print_explained(told, note)

@@ -78,11 +78,10 @@ def captures_argument(command: F) -> F:
     return click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)(command)
 
 
-def labels_argument(command: F) -> F:
+def labels_argument(*, required: bool = True) -> Callable[[F], F]:
     """LABELS…: manifests or folders."""
-    return click.argument(
-        "labels", metavar="LABELS...", nargs=-1, required=True, type=click.Path(path_type=Path)
-    )(command)
+    text, path = "LABELS..." if required else "[LABELS]...", click.Path(path_type=Path)
+    return click.argument("labels", metavar=text, nargs=-1, required=required, type=path)
 
 
 def flow_options(command: F) -> F:

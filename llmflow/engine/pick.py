@@ -95,4 +95,8 @@ def _join(parts: list[FlowBatch]) -> FlowBatch:
     flows = FlowColumns.concat([part.flows for part in parts])
     first = np.cumsum(flows.packets) - flows.packets
     packets = FlowPackets.concat([part.packets for part in parts])
-    return FlowBatch(replace(flows, first=first), packets)
+    # Slices share their names; the last of them knows the most.
+    names, last = parts[-1].names, np.full(len(flows), -1)
+    return FlowBatch(
+        replace(flows, first=first), packets, names and names.take(last), parts[-1].texts
+    )

@@ -27,12 +27,19 @@ from llmflow.metadata.names import Names
 from llmflow.metadata.opening import NameReader, Opened
 from llmflow.metadata.providers import Providers
 
-_FIRST_PRUNE = 1 << 12
+_FIRST_PRUNE = 1 << 14  # entries, about 100 bytes each
+_MOST_ROWS = 1 << 12  # names that are remembered with their places in the list of texts
+_MOST_HELD = 1 << 20  # bytes of payloads that are put aside to be read together
+# Parts of hellos on TCP: they decide which segments are looked at next.
+_AT_ONCE = frozenset({candidates.FRONT, candidates.MORE})
 _LEAST_TTL, _MOST_TTL = 60, 86_400  # seconds for which DNS answers are believed
 _ECH = ("no", "offered")
 _LOW = (1 << 64) - 1
 _NEVER = -(1 << 62)
-_KEY = np.dtype([("", "u8")] * 4 + [("", "u2")] * 2 + [("", "u1")])
+_KEY = np.dtype([*[("", "u8"), ("", "u8"), ("", "u2")] * 2, ("", "u1")])  # as in Keys.columns
+
+
+_Said = tuple[bytes, int, Names]  # by whom, when, what
 
 
 class Namer:
@@ -56,6 +63,9 @@ class Namer:
             Ledger() for _ in range(4)
         ]
         self._texts, self._numbers = [""], {"": 0}
+        self._opened: list[tuple[Opened, Names | None]] = []
+        self._held = 0
+        self._rows: dict[Names, list[int]] = {}
         self._prune_at = _FIRST_PRUNE
         self._newest = _NEVER
         self.block: Block | None = None
@@ -73,12 +83,10 @@ class Namer:
         if self.block is None:
             return
         row, kind = candidates.candidates(self.block, packets, self._waiting(streams=True))
-        if len(row):
-            at = self.block.payload_at(packets, row)
-            self._open(packets.take(row), kind, self.block.data, at)
+        near = self._near(packets, row, kind)
         self._newest = max(self._newest, int(packets.time.max()))
-        if fronts := self._reader.fronts(self._newest - self._reorder):
-            self._note_fronts(fronts)
+        if len(near):
+            self._open(self.block, packets.take(row[near]), kind[near])
 
     def _waiting(self, *, streams: bool = False) -> Bool:
         """Ports at which hellos have begun and not ended; all, or those of TCP."""
@@ -86,54 +94,72 @@ class Namer:
         waiting[self._reader.ports(streams=streams)] = True
         return waiting
 
-    def _open(self, some: PacketColumns, kind: U8, data: bytes, at: I64) -> None:
+    def _open(self, block: Block, some: PacketColumns, kind: U8) -> None:
         source = Endpoint(some.src_hi, some.src_lo, some.src_port)
         target = Endpoint(some.dst_hi, some.dst_lo, some.dst_port)
         forward = source.at_most(target)
         a, b = choose(forward, source, target), choose(forward, target, source)
-        columns = (kind, ~forward, some.seq, some.time, some.src_port)
-        fields = zip(*(column.tolist() for column in columns), strict=True)
+        at = block.payload_at(some, np.arange(len(some)))
+        columns = (
+            kind, ~forward, some.seq, some.time, some.src_port,
+            at, at + some.captured, some.captured < some.payload,
+        )  # fmt: skip
+        fields = [column.tolist() for column in columns]
         keys = _key_bytes(a, b, some.protocol)
-        places = zip(at.tolist(), (at + some.captured).tolist(), strict=True)
-        cut = (some.captured < some.payload).tolist()
-        said: list[tuple[int, list[int]]] = []
-        answers: list[tuple[int, Answer]] = []
-        each = enumerate(zip(keys, fields, places, cut, strict=True))
-        for row, (key, (kind_, side, seq, time, port), (begin, end), short) in each:
-            packet = Opened(kind_, key, side, seq, time, port, data[begin:end], short)
-            if kind_ == candidates.ANSWER:
-                answers += [(row, answer) for answer in self._reader.answers(packet)]
-            elif names := self._reader.read(packet):
-                said.append((row, self._written(names)))
-        if said:
-            rows, texts = np.array([row for row, _ in said]), _table([text for _, text in said])
-            time, by_host = some.time[rows], kind[rows] == candidates.REQUEST
-            entries = Entries(time, time, *a.take(rows), *b.take(rows), some.protocol[rows], texts)
-            self._hosts.add(entries.take(by_host))
-            self._hellos.add(entries.take(~by_host))
+        for kind_, side, seq, time, port, begin, end, cut, key in zip(*fields, keys, strict=True):
+            packet = Opened(kind_, key, side, seq, time, port, block.data[begin:end], cut)
+            at_once = kind_ in _AT_ONCE
+            names = self._reader.read(packet) if at_once else None
+            if names or not at_once:
+                self._opened.append((packet, names))
+                self._held += end - begin
+        if self._held > _MOST_HELD:
+            self._read()
+
+    def _read(self) -> None:
+        """Read what was put aside. Many at once take less time than a few between other work."""
+        opened, self._opened, self._held = self._opened, [], 0
+        hellos, hosts = list[_Said](), list[_Said]()
+        answers: list[tuple[Opened, Answer]] = []
+        for packet, names in opened:
+            if packet.kind == candidates.ANSWER:
+                answers += [(packet, answer) for answer in self._reader.answers(packet)]
+            elif names := names or self._reader.read(packet):
+                said = hosts if packet.kind == candidates.REQUEST else hellos
+                said.append((packet.key, packet.time, names))
+        self._note(self._hellos, hellos)
+        self._note(self._hosts, hosts)
+        self._note(self._fronts, self._reader.fronts(self._newest - self._reorder))
         if answers:
-            self._note_answers(some, answers)
+            self._note_answers(answers)
 
-    def _note_fronts(self, fronts: Sequence[tuple[bytes, int, Names]]) -> None:
-        key = np.frombuffer(b"".join(key for key, _, _ in fronts), _KEY)
-        columns = (np.ascontiguousarray(key[name]) for name in _KEY.names or ())
-        a_high, a_low, b_high, b_low, a_port, b_port, protocol = columns
-        time = np.array([time for _, time, _ in fronts])
-        texts = _table([self._written(names) for _, _, names in fronts])
-        a, b = Endpoint(a_high, a_low, a_port), Endpoint(b_high, b_low, b_port)
-        self._fronts.add(Entries(time, time, *a, *b, protocol, texts))
+    def _near(self, packets: PacketColumns, row: I64, kind: U8) -> I64:
+        """All but segments that share no more than a port with a hello that has begun."""
+        ends = packets.src_lo[row] + packets.dst_lo[row]  # the reader looks at all of the key
+        a, b, _ = _columns(self._reader.begun)
+        begun = np.append(a.low + b.low, ends[kind == candidates.FRONT])
+        return np.flatnonzero((kind != candidates.MORE) | np.isin(ends, begun))
 
-    def _note_answers(self, some: PacketColumns, answers: Sequence[tuple[int, Answer]]) -> None:
+    def _note(self, ledger: Ledger, said: Sequence[_Said]) -> None:
+        if said:
+            keys, times, names = zip(*said, strict=True)
+            time, texts = np.array(times), _table([self._written(x) for x in names])
+            a, b, protocol = _columns(keys)
+            ledger.add(Entries(time, time, *a, *b, protocol, texts))
+
+    def _note_answers(self, answers: Sequence[tuple[Opened, Answer]]) -> None:
         """From now on the client may mean the service when it goes to the address."""
-        rows = np.array([row for row, _ in answers])
-        found = [answer for _, answer in answers]
+        packets, found = zip(*answers, strict=True)
+        a, b, _ = _columns([packet.key for packet in packets])
+        client = choose(np.array([packet.side == 0 for packet in packets]), b, a)
         address = np.array([(x.address >> 64, x.address & _LOW) for x in found], np.uint64)
+        time = np.array([answer.time for answer in found])
         ttl = np.clip([answer.ttl for answer in found], _LEAST_TTL, _MOST_TTL) * NANOSECOND
         whose = [next(filter(None, self._reader.provider(x.name)), "") for x in found]
         texts = _table([[0, 0, 0, 0, 0, self._number(text)] for text in whose])
-        client = Endpoint(some.dst_hi[rows], some.dst_lo[rows], np.zeros(len(rows), np.uint16))
-        server = Endpoint(address[:, 0], address[:, 1], client.port)
-        protocol, time = np.zeros(len(rows), np.uint8), some.time[rows]
+        no_port, protocol = np.zeros(len(found), np.uint16), np.zeros(len(found), np.uint8)
+        client = client._replace(port=no_port)
+        server = Endpoint(address[:, 0], address[:, 1], no_port)
         self._asked.add(Entries(time, time + ttl, *client, *server, protocol, texts))
 
     def _number(self, text: str) -> int:
@@ -144,14 +170,21 @@ class Namer:
 
     def _written(self, names: Names) -> list[int]:
         """Names as places in the list of texts, in the order of :class:`Named`."""
+        if row := self._rows.get(names):
+            return row
         strong, weak = self._reader.provider(names.sni or names.host)
+        weak = weak or self._reader.agent(names.agent)
         hello = names.ja4 or names.ech
         ech = _ECH[names.ech] if hello else ""
         texts = (names.sni, ",".join(names.alpn), ech, names.ja4, strong, weak)
-        return [self._number(text) for text in texts]
+        if len(self._rows) >= _MOST_ROWS:
+            self._rows.clear()
+        row = self._rows[names] = [self._number(text) for text in texts]
+        return row
 
     def name(self, batch: FlowBatch) -> FlowBatch:
         """Give the flows of a batch their names."""
+        self._read()
         f, p = batch.flows, batch.packets
         if not any(self._ledgers) and not self._reader.ports():
             return batch
@@ -169,9 +202,10 @@ class Namer:
             for column in (strong, weak):
                 codes[:, column] = np.where(codes[:, column] > 0, codes[:, column], more[:, column])
         codes[codes[:, 4] > 0, 5] = 0
-        used, places = np.unique(np.append(codes.ravel(), 0), return_inverse=True)
-        table = places[:-1].reshape(codes.shape).astype(np.int64)
-        texts = tuple(self._texts[number] for number in used.tolist())
+        used = np.zeros(len(self._texts), np.bool_)
+        used[0], used[codes] = True, True
+        table = (np.cumsum(used) - 1)[codes]
+        texts = tuple(self._texts[number] for number in np.flatnonzero(used).tolist())
         return FlowBatch(f, p, Named(*table.T), texts)
 
     @staticmethod
@@ -222,6 +256,7 @@ class Namer:
         keys, origin, settled
             As of :meth:`llmflow.flows.assemble.FlowAssembler.open_flows`.
         """
+        self._read()
         who = Keys.of(keys.a, keys.b, keys.protocol)
         for ledger in (self._hellos, self._fronts, self._hosts):
             ledger.keep(ledger.find(who, origin)[0], settled)
@@ -236,6 +271,7 @@ class Namer:
     def _renumber(self) -> None:
         """Let go of texts that no entry has."""
         old, self._texts, self._numbers = self._texts, [""], {"": 0}
+        self._rows.clear()
         for ledger in self._ledgers:
             ledger.renumber(lambda number: self._number(old[number]))
 
@@ -243,6 +279,7 @@ class Namer:
         for ledger in self._ledgers:
             ledger.clear()
         self._reader.clear()
+        self._opened.clear()
         self._renumber()
 
 
@@ -260,11 +297,19 @@ def _by_address(client: Endpoint, server: Endpoint) -> Keys:
     )
 
 
+def _columns(keys: Sequence[bytes]) -> tuple[Endpoint, Endpoint, U8]:
+    """The ends and protocols of keys that were written as bytes."""
+    table = np.frombuffer(b"".join(keys), _KEY)
+    a_high, a_low, a_port, b_high, b_low, b_port, protocol = (
+        np.ascontiguousarray(table[name]) for name in _KEY.names or ()
+    )
+    return Endpoint(a_high, a_low, a_port), Endpoint(b_high, b_low, b_port), protocol
+
+
 def _key_bytes(a: Endpoint, b: Endpoint, protocol: U8) -> list[bytes]:
     """Keys as bytes, for the few that are looked up one by one."""
-    columns = (a.high, a.low, b.high, b.low, a.port, b.port, protocol)
     key = np.zeros(len(protocol), _KEY)
-    for name, column in zip(_KEY.names or (), columns, strict=True):
+    for name, column in zip(_KEY.names or (), (*a, *b, protocol), strict=True):
         key[name] = column
     raw, width = key.tobytes(), _KEY.itemsize
     return [raw[at : at + width] for at in range(0, len(raw), width)]

@@ -24,9 +24,11 @@ _VERSIONS = np.array(sorted(READABLE), np.uint64)
 _METHODS = np.array([b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN"])
 _METHODS = np.sort(_METHODS.astype("S4").view(">u4").astype(np.uint64))
 # First bytes worth a second look, by protocol: TLS handshake, methods; QUIC long header (RFC 9000).
-_FIRST = np.zeros((256, 256), np.bool_)
-_FIRST[TCP, [0x16, *(_METHODS >> np.uint64(24)).tolist()]] = True
-_FIRST[UDP, 0xC0:] = True
+# A bit per protocol, so that two small tables tell.
+_FIRST, _OF = np.zeros((2, 256), np.uint8)
+_OF[TCP], _OF[UDP] = 1, 2
+_FIRST[[0x16, *(_METHODS >> np.uint64(24)).tolist()]] = 1
+_FIRST[0xC0:] = 2
 
 
 def _bits(words: U64, shift: int, width: int) -> U64:
@@ -54,13 +56,13 @@ def candidates(block: Block, packets: PacketColumns, waiting: Bool) -> tuple[I64
     """
     kind = np.zeros(len(packets), np.uint8)
     rows = np.flatnonzero(packets.captured >= _LEAST)
-    captured = packets.captured[rows]
-    whole = captured == packets.payload[rows]
-    rows = rows[whole | (captured >= _LEAST_CUT)]
     at, protocol = block.payload_at(packets, rows), packets.protocol[rows]
-    # One byte of each, then more of the few that are left.
     dns = (packets.src_port[rows] == _DNS) & (protocol == UDP)
-    some = np.flatnonzero(_FIRST[protocol, unaligned(block.data, "u1")[at]] | dns)
+    # One byte of each, then more of the few that are left.
+    some = np.flatnonzero(_FIRST[unaligned(block.data, "u1")[at]] & _OF[protocol] | dns)
+    rows, at, protocol, dns = rows[some], at[some], protocol[some], dns[some]
+    captured, payload = packets.captured[rows], packets.payload[rows]
+    some = np.flatnonzero((captured == payload) | (captured >= _LEAST_CUT))
     rows, at, protocol, dns = rows[some], at[some], protocol[some], dns[some]
     words = unaligned(block.data, ">u8")[at].astype(np.uint64)
     tcp = protocol == TCP

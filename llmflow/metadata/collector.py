@@ -95,11 +95,13 @@ class NameCollector(Generic[Key]):
         held, complete = flow.held, self._is_complete(flow)
         flow.add(side, seq, payload)
         # What is whole in one packet is never held, so it is named however little memory is left.
-        if self.held + flow.held - held > self._max_bytes:
+        now = flow.held
+        if self.held + now - held > self._max_bytes:
             self.given_up += 1
             flow.close()
-        self.held += flow.held - held
-        if flow.held:
+            now = flow.held
+        self.held += now - held
+        if now:
             self.unfinished.add(key)
         else:
             self.unfinished.discard(key)

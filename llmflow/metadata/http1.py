@@ -6,8 +6,8 @@ the given tokens is in it. Bodies are not looked at.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from llmflow.metadata.wire import MalformedError, host_name
@@ -17,10 +17,6 @@ METHODS = (
 )  # fmt: skip
 RESPONSE = b"HTTP/1."
 MAX_HEAD = 1 << 14
-_HOST, _AGENT, _TYPE = (
-    re.compile(rb"\n" + name + rb":([^\n]*)\n", re.IGNORECASE)
-    for name in (b"host", b"user-agent", b"content-type")
-)
 
 
 class Request(NamedTuple):
@@ -41,9 +37,16 @@ def head_length(data: bytes) -> int:
 
 
 def _head(data: bytes) -> bytes:
-    """The lines of a head that are whole, each with its end."""
+    """The lines of a head that are whole, each with its end, in lower case."""
     end = head_length(data)
-    return data[:end] + b"\n" if end >= 0 else data[: data.rfind(b"\n") + 1]
+    return (data[:end] + b"\n" if end >= 0 else data[: data.rfind(b"\n") + 1]).lower()
+
+
+def _field(head: bytes, name: bytes) -> bytes:
+    """Value of the first field of that name, in lower case; empty if there is none."""
+    begin = head.find(b"\n" + name + b":")
+    end = head.find(b"\n", begin + 1)
+    return head[begin + len(name) + 2 : end].strip() if begin >= 0 else b""
 
 
 def request(data: bytes, agents: Sequence[str] = ()) -> Request:
@@ -62,15 +65,19 @@ def request(data: bytes, agents: Sequence[str] = ()) -> Request:
         No request of HTTP/1.
     """
     data = data[:MAX_HEAD]
-    line = data.partition(b"\n")[0].rstrip(b"\r")
-    if not data.startswith(METHODS) or not line.rpartition(b" ")[2].startswith(b"HTTP/1."):
+    end = data.find(b"\n")
+    line = data[:end] if end >= 0 else data
+    if not data.startswith(METHODS) or not line.rpartition(b" ")[2].startswith(RESPONSE):
         raise MalformedError("no HTTP/1 request")
     head = _head(data)
-    host, agent = _HOST.search(head), ""
-    if agents and (sender := _AGENT.search(head)):
-        text = sender[1].decode("latin-1").lower()
-        agent = next((token for token in agents if token.lower() in text), "")
-    return Request(_host(host[1].strip()) if host else "", agent, data.startswith(b"CONNECT "))
+    agent = _agent(_field(head, b"user-agent"), tuple(agents)) if agents else ""
+    return Request(_host(_field(head, b"host")), agent, data.startswith(b"CONNECT "))
+
+
+@lru_cache(maxsize=1024)
+def _agent(sender: bytes, agents: tuple[str, ...]) -> str:
+    text = sender.decode("latin-1").lower()
+    return next((token for token in agents if token.lower() in text), "")
 
 
 def _host(value: bytes) -> str:
@@ -90,5 +97,5 @@ def streams_events(data: bytes) -> bool:
     """
     if not data.startswith(RESPONSE):
         raise MalformedError("no HTTP/1 response")
-    kind = _TYPE.search(_head(data[:MAX_HEAD]))
-    return kind is not None and kind[1].partition(b";")[0].strip().lower() == b"text/event-stream"
+    kind = _field(_head(data[:MAX_HEAD]), b"content-type")
+    return kind.partition(b";")[0].strip() == b"text/event-stream"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -27,8 +26,7 @@ _BEGINNINGS = (_TLS, *http1.METHODS)
 _FAR = 1 << 62  # beyond any offset
 
 
-@dataclass(frozen=True, slots=True)
-class Names:
+class Names(NamedTuple):
     """What a flow says of itself in clear. Empty, None and False where it does not say.
 
     Parameters
@@ -78,11 +76,15 @@ _NO_NAMES = Names()
 _NO_REQUEST = http1.Request("", "", connect=False)
 
 
-@lru_cache(maxsize=1024)
 def _text(protocol: bytes) -> str:
     """Write an ALPN id as text; GREASE and all else that cannot be shown is escaped."""
     text = protocol.decode("ascii", "backslashreplace")
     return "".join(x if x.isprintable() else f"\\x{ord(x):02x}" for x in text)
+
+
+@lru_cache(maxsize=1024)
+def _texts(protocols: tuple[bytes, ...]) -> tuple[str, ...]:
+    return tuple(map(_text, protocols))
 
 
 class _Side:
@@ -201,7 +203,7 @@ def _read(found: tls.Message, *, is_quic: bool = False) -> _Hello:
         client = tls.client_hello(found.body, whole=found.whole)
         names = Names(
             sni=client.sni,
-            alpn=tuple(map(_text, client.alpn)),
+            alpn=_texts(client.alpn),
             ech=client.ech is not None,
             ja4=ja4(client, quic=is_quic) if client.whole else "",
             tls_version="1.3" if is_quic else "",
@@ -232,7 +234,7 @@ def _read_quic(reader: quic.InitialReader) -> Names:
     if found and found.kind == tls.CLIENT_HELLO:
         with suppress(MalformedError):
             said = _read(found, is_quic=True).names
-    return replace(said, quic_version=quic.version_name(reader.version))
+    return said._replace(quic_version=quic.version_name(reader.version))
 
 
 class FlowNames:
@@ -260,7 +262,8 @@ class FlowNames:
     @property
     def held(self) -> int:
         """Payload bytes held."""
-        return sum(side.held for side in self._sides) + (self._quic.held if self._quic else 0)
+        one, other = self._sides
+        return one.held + other.held + (self._quic.held if self._quic else 0)
 
     @property
     def complete(self) -> bool:
@@ -320,10 +323,9 @@ class FlowNames:
             return self._of_quic or _read_quic(self._quic)
         fronts = [side.fronts() for side in self._sides]
         said = {hello.kind: hello.names for hello, _ in fronts if hello}
-        server = said.get(tls.SERVER_HELLO, Names())
+        server = said.get(tls.SERVER_HELLO, _NO_NAMES)
         request = next((found for _, found in fronts if found), _NO_REQUEST)
-        return replace(
-            said.get(tls.CLIENT_HELLO, Names()),
+        return said.get(tls.CLIENT_HELLO, _NO_NAMES)._replace(
             alpn_chosen=server.alpn_chosen,
             tls_version=server.tls_version,
             host=request.host,

@@ -68,7 +68,7 @@ class NameReader:
             candidates.HELLO: self._hello,
             candidates.FRONT: self._part,
             candidates.MORE: self._more,
-            candidates.REQUEST: _request,
+            candidates.REQUEST: self._request,
             candidates.INITIAL: self._initial,
         }
 
@@ -80,6 +80,11 @@ class NameReader:
     def ports(self, *, streams: bool = False) -> list[int]:
         """Source ports of hellos that are not whole yet; all, or those of TCP."""
         return [x.port for x in self._began.values() if x.stream or not streams]
+
+    @property
+    def begun(self) -> list[bytes]:
+        """Keys of flows whose hellos are not whole yet."""
+        return list(self._began)
 
     def unfinished(self, key: bytes) -> tuple[int, Names] | None:
         """What the hello of a flow has said that is not whole yet, and when last."""
@@ -97,6 +102,10 @@ class NameReader:
         """A hello in one segment; of one that the capture cut, what is there."""
         found = tls.record_message(packet.payload)
         return read_client(found) if found else None
+
+    def _request(self, packet: Opened) -> Names | None:
+        found = http1.request(packet.payload, self._providers.agents)
+        return Names(host=found.host, agent=found.agent) if found.host or found.agent else None
 
     def _part(self, packet: Opened) -> Names | None:
         if packet.cut:
@@ -196,11 +205,18 @@ class NameReader:
             return []
 
     def _asks(self, question: bytes) -> bool:
+        if not question.isascii():  # nor is what it is compared with
+            return False
         labels, at = [], 0
         while at < len(question):
             labels.append(question[at + 1 : at + 1 + question[at]])
             at += 1 + question[at]
-        return any(self.provider(b".".join(labels).decode("latin-1")))
+        return any(self.provider(b".".join(labels).decode()))
+
+    def agent(self, token: str) -> str:
+        """Whose program sent a request, and what for; empty where it is unknown."""
+        service = self._providers.agent(token) if token else None
+        return f"{service.provider} {service.kind}" if service else ""
 
     def provider(self, name: str) -> tuple[str, str]:
         """Whom a name belongs to: by strong, and by weak evidence; empty where it is unknown."""
@@ -214,8 +230,3 @@ class NameReader:
                 self._known.clear()
             self._known[name] = known
         return known
-
-
-def _request(packet: Opened) -> Names | None:
-    host = http1.request(packet.payload).host
-    return Names(host=host) if host else None

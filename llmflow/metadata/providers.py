@@ -84,6 +84,8 @@ class Providers:
                 labels = name.split(".")
                 key = len(labels), ".".join(labels[-2:])
                 self._patterns.setdefault(key, []).append((labels, service))
+        # What most names are told apart by at once.
+        self._ends = {".".join(name.split(".")[-2:]) for name in domains}
         self._tokens = tokens
         self.agents = tuple(tokens)
 
@@ -91,6 +93,8 @@ class Providers:
         """Service of a host name in any case, with or without a final dot, in ASCII or not."""
         labels = host_name(name).split(".")
         end = ".".join(labels[-2:])
+        if end not in self._ends:
+            return None
         for start in range(len(labels)):
             rest = labels[start:]
             service = self._exact.get(".".join(rest)) or self._by_pattern(rest, end)

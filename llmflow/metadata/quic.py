@@ -12,7 +12,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from llmflow.metadata import tls
@@ -104,11 +104,15 @@ def _readings(version: int) -> tuple[int, ...]:
     return (version,) if version in _SALTS else ()
 
 
+@cache  # there are eight
+def _info(label: str, length: int) -> bytes:
+    name = b"tls13 " + label.encode()
+    return length.to_bytes(2, "big") + bytes([len(name)]) + name + b"\0"
+
+
 def _expand(secret: bytes, label: str, length: int) -> bytes:
     """HKDF-Expand-Label of SHA-256 for one block of output (RFC 8446, section 7.1; RFC 5869)."""
-    name = b"tls13 " + label.encode()
-    info = length.to_bytes(2, "big") + bytes([len(name)]) + name + b"\0"
-    return hmac.digest(secret, info + b"\1", "sha256")[:length]
+    return hmac.digest(secret, _info(label, length) + b"\1", "sha256")[:length]
 
 
 @lru_cache(maxsize=64)

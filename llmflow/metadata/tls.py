@@ -231,14 +231,16 @@ def _extensions(body: bytes, at: int) -> tuple[tuple[int, ...], dict[int, bytes]
         return (), bodies, True
     end = min(at + 2 + int.from_bytes(body[at : at + 2], "big"), len(body))
     at += 2
+    head = _HEAD.unpack_from
     while at + 4 <= end:
-        kind, size = _HEAD.unpack_from(body, at)
-        if at + 4 + size > end:
+        kind, size = head(body, at)
+        begin, after = at + 4, at + 4 + size
+        if after > end:
             break
         types.append(kind)
         if kind in _READ and kind not in bodies:
-            bodies[kind] = body[at + 4 : at + 4 + size]
-        at += 4 + size
+            bodies[kind] = body[begin:after]
+        at = after
     return tuple(types), bodies, at == end
 
 

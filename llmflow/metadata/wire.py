@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from struct import unpack
 
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
@@ -37,14 +38,19 @@ class Cursor:
 
     def take(self, count: int) -> bytes:
         """Read ``count`` bytes."""
-        if count > self.left:
+        at = self.at
+        if count > self.end - at:
             raise MalformedError("a length reaches behind the end")
-        self.at += count
-        return self.data[self.at - count : self.at]
+        self.at = at + count
+        return self.data[at : at + count]
 
     def number(self, width: int) -> int:
         """Read a big-endian number of ``width`` bytes."""
-        return int.from_bytes(self.take(width), "big")
+        at = self.at
+        if width > self.end - at:
+            raise MalformedError("a length reaches behind the end")
+        self.at = at + width
+        return int.from_bytes(self.data[at : at + width], "big")
 
     def numbers(self, width: int) -> tuple[int, ...]:
         """Read all that is left as numbers of ``width`` bytes."""
@@ -132,6 +138,7 @@ class Pieces:
         self.held = sum(map(len, self._pieces.values()))
 
 
+@lru_cache(maxsize=4096)  # the same few names come over and over
 def host_name(raw: str) -> str:
     """Bring a host name to the one form that names are compared in; empty if it cannot be one.
 

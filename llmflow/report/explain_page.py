@@ -51,13 +51,14 @@ def write_page(told: Explained, captures: Sequence[str], sink: IO[bytes]) -> Non
     colours = "".join(
         f".{label} {{ border-left: 0.5rem solid {LABEL_COLOURS[label]} }}\n" for label in LABELS
     )
+    facts = [told.protocol, told.names, told.verdict, told.volume]
     parts = [
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
         f"<title>{escape(told.title)}</title><style>{_STYLE}{colours}</style></head><body>",
         f"<h1>{escape(told.title)}</h1>",
-        f"<p>{escape(told.protocol)}<br>{escape(told.verdict)}<br>{escape(told.volume)}</p>",
+        f"<p>{'<br>'.join(map(escape, filter(None, facts)))}</p>",
         f'<div class="wide">{_svg(told, _WIDE)}</div>',
         f'<div class="narrow">{_svg(told, _NARROW)}</div>',
         "<h2>Turns</h2>",

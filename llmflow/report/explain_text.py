@@ -39,8 +39,8 @@ def print_explained(told: Explained, note: str = "") -> None:
         width = min(console.width, 100)
         plain = not _can_print(_FULL + "→", console.encoding)
         blocks = _PLAIN if plain else _FULL
-        said = [told.title, told.protocol, told.verdict, told.volume]
-        for line in [note, *said] if note else said:
+        said = [told.title, told.protocol, told.names, told.verdict, told.volume]
+        for line in filter(None, [note, *said]):
             console.print(line.replace("→", "->") if plain else line, markup=False)
         console.print()
         console.print("\n".join(timeline(told, width, blocks)), markup=False)

@@ -83,6 +83,18 @@ class Explained:
         return f"{self.flow['protocol']}, flow {self.flow['flow_id']}"
 
     @cached_property
+    def names(self) -> str:
+        """What the flow said of itself in clear, and whose it is; empty where nothing is known."""
+        said = {
+            "server name": self.flow["sni"],
+            "ALPN": self.flow["alpn"],
+            "JA4": self.flow["ja4"],
+            "service": self.flow["provider"],
+            "perhaps": self.flow["provider_weak"],
+        }
+        return ", ".join(f"{name} {text}" for name, text in said.items() if text)
+
+    @cached_property
     def verdict(self) -> str:
         """Label and score."""
         score = self.flow["score"]

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from llmflow.errors import OutputError
+from llmflow.errors import EndingError, OutputError
 
 if TYPE_CHECKING:
     from llmflow.learn.dataset import Connections
@@ -22,11 +22,13 @@ def check_plot(path: Path, endings: tuple[str, ...] = ENDINGS) -> None:
 
     Raises
     ------
+    EndingError
+        Unknown ending.
     OutputError
-        Unknown ending, or matplotlib is not installed.
+        matplotlib is not installed.
     """
     if path.suffix not in endings:
-        raise OutputError(
+        raise EndingError(
             f"no picture format goes by the ending {path.suffix!r}",
             where=str(path),
             hint=f"end it in {' or '.join(endings)}",

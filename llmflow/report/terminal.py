@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _COLUMNS = [
     ("label", "left", 0),
     ("score", "right", 0),
-    ("flow", "left", 80),
+    ("flow", "left", 40),
     ("client", "left", 70),
     ("server", "left", 0),
     ("start (UTC)", "left", 148),
@@ -83,12 +83,15 @@ class Summary:
     ----------
     limit : int
         How many flows to keep for the table.
+    names : bool
+        Whether names were looked for.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, *, names: bool = True) -> None:
+        self._limit, self._with_names = limit, names
         self._top: pa.Table | None = None
         self.flows = self.streams = self.undecided = self.turns = 0
+        self.named = self.both = 0
         self.bytes = self.stream_bytes = 0
         self.stream_seconds = 0.0
 
@@ -103,6 +106,9 @@ class Summary:
         self.streams += pc.sum(streaming).as_py() or 0
         self.undecided += pc.sum(pc.equal(table["label"], UNDECIDED)).as_py() or 0
         self.bytes += pc.sum(volume).as_py() or 0
+        named = pc.is_valid(table["provider"])
+        self.named += pc.sum(named).as_py() or 0
+        self.both += pc.sum(pc.and_(named, streaming)).as_py() or 0
         self.stream_bytes += pc.sum(pc.if_else(streaming, volume, 0)).as_py() or 0
         self.stream_seconds += pc.sum(table["stream_seconds"]).as_py() or 0.0
         # Streams first, then what was judged, then what was not; each by volume.
@@ -116,14 +122,23 @@ class Summary:
         self._top = table.take(ranked[: self._limit])
 
     def text(self) -> str:
-        """One or two sentences on all flows."""
+        """A few sentences on all flows."""
         share = 100 * self.stream_bytes / self.bytes if self.bytes else 0.0
         noun = "flow" if self.flows == 1 else "flows"
         return (
             f"{self.flows} {noun}: {self.streams} llm-stream, {self.undecided} undecided, "
             f"{self.flows - self.streams - self.undecided} other. "
             f"LLM streams: {bytes_text(self.stream_bytes)} of {bytes_text(self.bytes)} "
-            f"({share:.1f} %), {self.stream_seconds:.1f} s of streaming."
+            f"({share:.1f} %), {self.stream_seconds:.1f} s of streaming.{self._names()}"
+        )
+
+    def _names(self) -> str:
+        """Where the two witnesses differ."""
+        if not self._with_names:
+            return ""
+        return (
+            f" Names: {self.named} of LLM services, {self.named - self.both} of them without "
+            f"streaming; {self.streams - self.both} llm-stream without a name."
         )
 
     def print(self) -> None:

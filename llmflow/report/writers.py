@@ -12,7 +12,7 @@ from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
-from llmflow.errors import OutputError
+from llmflow.errors import EndingError, OutputError
 from llmflow.report.output import standard_output
 
 FORMATS = ("jsonl", "csv", "parquet", "arrow")
@@ -143,14 +143,14 @@ def format_of(output: str | None, wanted: str | None) -> str | None:
 
     Raises
     ------
-    OutputError
+    EndingError
         Neither says it.
     """
     if wanted or output in (None, "-"):
         return wanted
     ending = Path(str(output)).suffix.lstrip(".").lower()
     if ending not in FORMATS:
-        raise OutputError(
+        raise EndingError(
             f"no format goes by the ending {ending!r}" if ending else "has no ending",
             where=str(output),
             hint=f"end it in .{', .'.join(FORMATS)}, or give -f",

@@ -277,7 +277,7 @@ def test_a_folder_and_a_wrong_ending_are_refused(tmp_path: Path) -> None:
     assert b"is a folder" in run("explain", tmp_path).stderr
     assert b"has no ending; end it in" in run("classify", MIXED, "-o", tmp_path / "flows").stderr
     done = run("classify", MIXED, "-o", tmp_path / "flows.xlsx")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert b"no format" in done.stderr
 
 
