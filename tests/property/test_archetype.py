@@ -99,8 +99,8 @@ def test_agentic_scores_are_those_of_the_definition(flows: list[list[Turn]]) -> 
 
 def test_a_loop_is_told_from_a_conversation() -> None:
     """Growing requests in quick order score 1, the same with a human's pauses 0."""
-    loop = [(1000 * (i + 1), 300, 2, 1) for i in range(5)]
-    chat = [(size, reply, lasts, 30) for size, reply, lasts, _ in loop]
+    loop: list[Turn] = [(1000 * (i + 1), 300, 2, 1) for i in range(5)]
+    chat: list[Turn] = [(size, reply, lasts, 30) for size, reply, lasts, _ in loop]
     shrinking = list(reversed(loop))
     assert measured([loop, chat, shrinking, loop[:2]]) == pytest.approx(
         [1.0, 0.0, 0.0, math.nan], nan_ok=True

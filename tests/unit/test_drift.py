@@ -32,7 +32,7 @@ def data_set(seed: int, shift: float = 0.0) -> tuple[DataSet, Any]:
     features = SegmentFeatures(one, zero, values)
     score = np.where(group < 20, 0.9, 0.1) + rng.normal(0, 0.02, SIZE)
     names = tuple(MODEL_FEATURES)
-    return DataSet(connections, one, features, one * 0.0, zero, names, ("",), [], []), score
+    return DataSet(connections, one, features, np.zeros(SIZE), zero, names, ("",), [], []), score
 
 
 def test_distances_are_those_of_the_definition() -> None:
