@@ -45,7 +45,7 @@ class Reference:
     edges : ndarray of float64, shape (columns, 9)
         Deciles of each model feature over whole replies, then of the calibrated score.
     counts : ndarray of float64, shape (2, columns, 11)
-        Of `SIDES`, in each bin; nulls in the last.
+        Weights of `SIDES`, in each bin; nulls in the last.
     sizes : ndarray of int64, shape (sizes,)
         Numbers of groups at which splits were drawn.
     levels : ndarray of float64, shape (sizes, 2, 2, 2)
@@ -116,7 +116,7 @@ def distances(first: F64, second: F64) -> F64:
 
 
 def _tables(data: DataSet, edges: F64, score: F64, called: Bool) -> F64:
-    """Histograms by group and side, shape (groups, 2, columns, bins + 1)."""
+    """Histograms by group with a judged connection, and side; last axes columns and bins."""
     _, group = np.unique(data.connections.group, return_inverse=True)
     rows = _whole_replies(data)
     of = data.segment_connection[rows]
@@ -128,7 +128,9 @@ def _tables(data: DataSet, edges: F64, score: F64, called: Bool) -> F64:
             values = data.segments.values[rows[mine[of]]]
             out[number, side, :-1] = histograms(edges[:-1], values)
             out[number, side, -1:] = histograms(edges[-1:], score[mine, None])
-    return out
+    # n connections of one capture are not n witnesses: they weigh sqrt(n) together.
+    out /= np.sqrt(np.maximum(out.sum(axis=-1, keepdims=True), 1.0))
+    return out[out.any(axis=(1, 2, 3))]
 
 
 def _whole_replies(data: DataSet) -> I64:
@@ -192,15 +194,15 @@ def compare(reference: Reference, data: DataSet, score: F64, threshold: float) -
         connections, distances of the score and of each feature, levels, and what is beyond them;
         ``advice``: ``retrain``, ``look``, ``none`` or ``too little``.
     """
-    tables = _tables(data, reference.edges, score, np.nan_to_num(score) >= threshold)
+    called = np.nan_to_num(score) >= threshold
+    tables = _tables(data, reference.edges, score, called)
     new = tables.sum(axis=0)
     fits = np.flatnonzero(reference.sizes <= len(tables))
     place = int(fits[-1]) if len(fits) else 0
     names = [*MODEL_FEATURES, "score"]
     sides, beyond = {}, {"features": False, "score": False}
     for side, name in enumerate(SIDES):
-        seen, before = new[side, -1].sum(), reference.counts[side, -1].sum()
-        if not (seen and before):
+        if not (new[side, -1].any() and reference.counts[side, -1].any()):
             continue
         apart = distances(new[side], reference.counts[side])
         of_features, of_score = reference.levels[place, side].T
@@ -209,8 +211,7 @@ def compare(reference: Reference, data: DataSet, score: F64, threshold: float) -
         beyond["features"] |= bool(over[:-1].any())
         beyond["score"] |= bool(over[-1])
         sides[name] = {
-            "connections": int(seen),
-            "before": int(before),
+            "connections": int((~np.isnan(score) & (called == (side == 0))).sum()),
             "levels": {"features": _named(of_features), "score": _named(of_score)},
             "distances": {n: _named(apart[:, i]) for i, n in enumerate(names)},
             "beyond": [n for n, x in zip(names, over.tolist(), strict=True) if x],

@@ -55,7 +55,8 @@ def agentic(flow: list[Turn]) -> float:
 def measured(flows: list[list[Turn]]) -> list[float]:
     """What llmflow says of the same flows."""
     rows: dict[str, list[Any]] = {"flow": [], "request_bytes": [], "request": [], "reply_last": []}
-    time, sizes = [], []
+    time: list[int] = []
+    sizes: list[float] = []
     for number, flow in enumerate(flows):
         clock = 0
         for request, reply, lasts, silence in flow:
