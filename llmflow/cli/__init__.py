@@ -16,11 +16,14 @@ from llmflow.errors import LlmflowError
 COMMANDS = {
     "classify": "Label the flows of captures: LLM token stream or not.",
     "dataset": "Keep the features of labelled captures for training and evaluation.",
+    "drift": "Compare new captures with a model's training set: when to retrain.",
     "evaluate": "Score the method on labelled captures, grouped by capture.",
     "explain": "Show one flow: its packets, turns, stalls, and what moved its score.",
     "features": "Write the features of captures, or list their definitions.",
     "inspect": "Show what is in captures, and what was not decoded.",
     "lab": "Make labelled traffic with real servers, clients and stacks.",
+    "label": "Label captures, with where each label comes from.",
+    "model": "Show, check and compare model folders.",
     "synth": "Make small labelled captures for demo and tests (needs scapy).",
     "train": "Train a model on labelled captures.",
 }

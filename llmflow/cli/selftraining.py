@@ -106,7 +106,9 @@ def train_from_names(
     data = build(Sources((), base + named), flows, workers)
     by_name = data.of_groups([capture.group for capture in named])
     picked = pick(data, by_name, options, talk)
-    model, estimator = fit_model(data, picked.kept, options, name=name, progress=talk)
+    model, estimator = fit_model(
+        data, picked.kept, options, name=name, progress=talk, remember=True
+    )
     provided = by_provider(data, by_name, score_with(model, data).called)
     model.facts["names"] = {
         "source": "names",

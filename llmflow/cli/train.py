@@ -54,7 +54,7 @@ def command(
     import numpy as np
 
     from llmflow.errors import LabelError
-    from llmflow.learn.card import evaluation_tables, write_card
+    from llmflow.learn.card import evaluation_tables, write_cards
     from llmflow.learn.dataset import Sources
     from llmflow.learn.model import check_place, save_model
     from llmflow.learn.train import TrainOptions, all_connections, fit_model
@@ -78,17 +78,21 @@ def command(
         data, model, estimator = train_from_names(labels, names, flows, options, workers, name)
     else:
         data = build(Sources.of(labels), flows, workers)
-        model, estimator = fit_model(data, all_connections(data), options, name=name, progress=talk)
+        model, estimator = fit_model(
+            data, all_connections(data), options, name=name, progress=talk, remember=True
+        )
     connections = data.connections
     streams, counts = np.unique(connections.category[connections.positive], return_counts=True)
     model.facts["training"] = {
         "captures": data.captures,
+        "groups": len(np.unique(connections.group)),
+        "days": [f(connections.day.tolist()) for f in (min, max)],
         "connections": len(connections),
         "positive": int(connections.positive.sum()),
         "segments": len(data.segments),
         "unusable": len(data.unusable),
         "streams": dict(zip(streams.tolist(), counts.tolist(), strict=True)),
     }
-    save_model(model, estimator, write_card(model, numbers), output)
+    save_model(model, estimator, write_cards(model, numbers), output)
     say(f"{model.model_id}: llm-stream from a score of {model.threshold:.4f}; {output}")
     finish_training(data)

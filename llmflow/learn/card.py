@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from llmflow.features.extract import LEAST_CHUNKS, MODEL_FEATURES, schema_hash
@@ -147,3 +148,29 @@ false positives among decidable other connections to
 ## Limits
 {_LIMITS}
 """
+
+
+def write_cards(model: Model, evaluation: dict[str, Any] | None) -> dict[str, str]:
+    """The card by file name: for people, and the same as JSON for programs."""
+    facts = {
+        "model_id": model.model_id,
+        "feature_schema": schema_hash(MODEL_FEATURES),
+        "features": list(MODEL_FEATURES),
+        "options": model.facts["options"],
+        "training": model.facts["training"],
+        "operating_points": [
+            {
+                "threshold": model.threshold,
+                "false_positive_rate": model.facts["options"]["target_fpr"],
+                "over": "decidable others, out of fold",
+            }
+        ],
+        "evaluation": evaluation,
+        "drift": {
+            "training_days": model.facts["training"].get("days"),
+            "reference": "reference.npz" if model.reference else None,
+        },
+        "limits": " ".join(_LIMITS.split()).removeprefix("- ").split(" - "),
+    }
+    text = json.dumps(facts, indent=1, allow_nan=False) + "\n"
+    return {"CARD.md": write_card(model, evaluation), "card.json": text}

@@ -46,6 +46,7 @@ class Connections(Columns):
     front: Text
     path: Text
     source: Text
+    day: Text
     flow: Text
 
 

@@ -166,7 +166,7 @@ class Forest:
             Not an ``.npz`` of these arrays, or nodes that contradict each other.
         """
         try:
-            forest = cls(*_unpack(data, [field.name for field in fields(cls)]))
+            forest = cls(*unpack(data, [field.name for field in fields(cls)]))
         except Exception as error:  # noqa: BLE001 - numpy evaluates headers: any error may come
             raise ModelError(f"the trees cannot be read ({error})", where=where) from None
         if not forest._is_sound(features):
@@ -202,7 +202,7 @@ def _both_ways(values: F64) -> NDArray[np.float32]:
     return np.concatenate([np.where(np.isnan(single), -np.inf, single), single], axis=1)
 
 
-def _unpack(data: bytes, names: list[str]) -> list[NDArray[Any]]:
+def unpack(data: bytes, names: list[str]) -> list[NDArray[Any]]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         size = sum(entry.file_size for entry in archive.infolist())
     if size > _MOST_BYTES:

@@ -32,7 +32,7 @@ UNKNOWN = "unknown"
 LLM_VPN = "llm-vpn"  # streams inside a tunnel among other traffic: no flow of its own to judge
 LAB_CAPTURE, LAB_FLOWS = "capture.pcapng", "flows.jsonl"
 SUFFIXES = (".pcap", ".pcapng", ".cap")
-_FLOW_COLUMNS = ("protocol", "client_ip", "client_port", "server_ip", "server_port")
+FLOW_COLUMNS = ("protocol", "client_ip", "client_port", "server_ip", "server_port")
 
 # protocol, then (address, port) of the smaller and of the larger endpoint
 ConnectionKey = tuple[int, tuple[int, int], tuple[int, int]]
@@ -87,7 +87,7 @@ class Label:
         return self.name == LLM_STREAM
 
 
-_FACTS = tuple(field.name for field in fields(Label) if field.name not in ("name", "group"))
+FACTS = tuple(field.name for field in fields(Label) if field.name not in ("name", "group"))
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ def _protocol(text: str) -> int:
     return numbers[name] if name in numbers else int(name)
 
 
-def _key(given: list[Any]) -> ConnectionKey:
+def flow_key(given: list[Any]) -> ConnectionKey:
     """The key of a connection written as protocol, address, port, address, port."""
     protocol, a, a_port, b, b_port = map(str, given)
     return connection_key(
@@ -161,26 +161,29 @@ def _read_manifest(manifest: Path) -> list[LabelledCapture]:
         if "\0" in name:
             raise LabelError("the name of no file", where=where, hint="correct the column capture")
         path = manifest.parent / name
-        found = captures.setdefault(path, LabelledCapture(path, row.get("group") or str(path)))
+        group = row.get("group") or ""
+        found = captures.setdefault(path, LabelledCapture(path, group or str(path)))
         text = text.lower() if text.lower() in (LLM_STREAM, UNKNOWN) else text
-        facts = {name: row[name] for name in _FACTS if row.get(name)}
+        facts = {name: row[name] for name in FACTS if row.get(name)}
         label = Label(text, **{"category": text, **facts})
-        if row.get("group") and found.group != row["group"]:
-            raise LabelError("one capture is in two groups", where=where, hint="keep one")
-        given = [row.get(column) or "" for column in _FLOW_COLUMNS]
+        given = [row.get(column) or "" for column in FLOW_COLUMNS]
         if not any(given):
+            if group and found.group != group:
+                raise LabelError("one capture is in two groups", where=where, hint="keep one")
             if found.default not in (None, label):
                 raise LabelError("two rows label all of one capture", where=where, hint="keep one")
             found.default = label
             continue
         try:
-            key = _key(given)
+            key = flow_key(given)
         except ValueError as error:
             raise LabelError(
                 f"the flow columns cannot be read ({error})",
                 where=where,
-                hint=f"give all of {', '.join(_FLOW_COLUMNS)}, or none",
+                hint=f"give all of {', '.join(FLOW_COLUMNS)}, or none",
             ) from None
+        if group and group != found.group:
+            label = replace(label, group=group)
         if found.flows.setdefault(key, label).name != label.name:
             raise LabelError(
                 f"one connection is labelled {found.flows[key].name} and {label.name}",
@@ -212,8 +215,8 @@ def _read_lab_run(folder: Path) -> list[LabelledCapture]:
     for line, text in enumerate(log.read_text("utf-8").splitlines(), 1):
         try:
             row = json.loads(text)
-            key = _key([row[column] for column in _FLOW_COLUMNS])
-            facts = {name: str(row[name]) for name in _FACTS if row.get(name)}
+            key = flow_key([row[column] for column in FLOW_COLUMNS])
+            facts = {name: str(row[name]) for name in FACTS if row.get(name)}
             session = row["kind"] if row.get("number") is None else row["number"]
             facts |= {"source": "lab", "basis": "lab", "group": f"{folder.name}/{session}"}
             label = Label(str(row["label"]), **facts)

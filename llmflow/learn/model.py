@@ -5,7 +5,9 @@ A model is a folder::
     model.json        what it is: feature schema, rules, calibration, threshold, checksums
     forest.npz        the trees, as arrays; what `classify` reads
     estimator.skops   the same trees as a scikit-learn estimator, for those who build on it
+    reference.npz     how features and scores of the training set lie, for `drift`; not in all
     CARD.md           what it was trained on, how it was evaluated, where it ends
+    card.json         the same for programs
 
 Nothing in it is executed: the arrays are checked, and the skops file is read with a fixed list of
 trusted types.
@@ -20,7 +22,7 @@ import re
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +37,9 @@ from llmflow.features.extract import (
 )
 from llmflow.learn.forest import Forest
 from llmflow.report.folders import check_folder, whole_folder
+
+if TYPE_CHECKING:
+    from llmflow.learn.drift import Reference
 
 FORMAT = 2
 # The only types beyond skops' own defaults that an estimator file may hold.
@@ -74,6 +79,8 @@ class Model:
     name : str
     facts : dict
         Training set, parameters and measurements, for the model card.
+    reference : Reference, optional
+        How the training set's features and scores lie; written, but not read by `classify`.
     """
 
     forest: Forest
@@ -81,6 +88,7 @@ class Model:
     threshold: float
     name: str = "unnamed"
     facts: dict[str, Any] = field(default_factory=dict)
+    reference: Reference | None = None
 
     @property
     def model_id(self) -> str:
@@ -215,8 +223,21 @@ def check_place(directory: Path) -> None:
     check_folder(directory, "model.json", "model")
 
 
-def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None:  # noqa: ANN401
+def save_model(
+    model: Model,
+    estimator: Any,  # noqa: ANN401
+    cards: dict[str, str],
+    directory: Path,
+) -> None:
     """Write a model folder: whole or not at all.
+
+    Parameters
+    ----------
+    model : Model
+    estimator : sklearn.ensemble.ExtraTreesClassifier
+    cards : dict of str to str
+        Texts by file name (:func:`llmflow.learn.card.write_cards`).
+    directory : Path
 
     Raises
     ------
@@ -226,7 +247,10 @@ def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None
     import sklearn  # noqa: PLC0415 - heavy
 
     check_place(directory)
-    forest, fitted = model.forest.to_bytes(), _dump_estimator(estimator)
+    files = {"forest.npz": model.forest.to_bytes(), "estimator.skops": _dump_estimator(estimator)}
+    if model.reference:
+        files["reference.npz"] = model.reference.to_bytes()
+    files |= {name: text.encode() for name, text in cards.items()}
     about = {
         "format": FORMAT,
         "name": model.name,
@@ -235,13 +259,12 @@ def save_model(model: Model, estimator: Any, card: str, directory: Path) -> None
         **_schema(),
         "calibration": asdict(model.calibration),
         "threshold": model.threshold,
-        "sha256": {"forest.npz": _sha256(forest), "estimator.skops": _sha256(fitted)},
+        "sha256": {name: _sha256(content) for name, content in files.items()},
         "facts": model.facts,
     }
     with whole_folder(directory) as fresh:
-        (fresh / "forest.npz").write_bytes(forest)
-        (fresh / "estimator.skops").write_bytes(fitted)
-        (fresh / "CARD.md").write_text(card)
+        for name, content in files.items():
+            (fresh / name).write_bytes(content)
         (fresh / "model.json").write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
 
 

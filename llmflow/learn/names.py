@@ -31,7 +31,7 @@ from llmflow.flows.batch import FlowOptions
 from llmflow.flows.stream import FlowStream
 from llmflow.learn.dataset import DataSet
 from llmflow.learn.extraction import connection_keys
-from llmflow.learn.labels import ConnectionKey, Label, LabelledCapture
+from llmflow.learn.labels import UNKNOWN, ConnectionKey, Label, LabelledCapture
 from llmflow.learn.model import LLM_STREAM
 from llmflow.learn.train import (
     Progress,
@@ -70,15 +70,29 @@ class Picked:
 
 def _named(
     path: Path, options: FlowOptions, providers: Providers
-) -> Iterator[tuple[ConnectionKey, str]]:
-    """Connections of a capture that a strong name gives to a service that streams text."""
+) -> Iterator[tuple[ConnectionKey, Label]]:
+    """Connections of a capture that name a service, or may belong to one.
+
+    They are ``llm-stream`` if a strong name gives them to a service that streams text, else
+    ``unknown``: pictures, voice, names that are shared with much else, DNS answers.
+    """
     for batch in FlowStream([str(path)], options, providers=providers).batches():
         if batch.names is None:
             continue
-        for key, sni in zip(connection_keys(batch), batch.names.sni.tolist(), strict=True):
-            service = providers.match(batch.texts[sni]) if sni else None
+        names = batch.names
+        columns = names.sni.tolist(), names.provider.tolist(), names.provider_weak.tolist()
+        for key, sni, strong, weak in zip(connection_keys(batch), *columns, strict=True):
+            name, provider = batch.texts[sni], batch.texts[strong or weak]
+            service = providers.match(name) if sni else None
             if service and not service.weak and service.kind in KINDS:
-                yield key, service.provider
+                label, provider = LLM_STREAM, service.provider
+                said = f"{name} ({provider}, {service.kind})"
+            elif provider:
+                said = "a name of another sort" if strong else "a shared name or a DNS answer"
+                label, said = UNKNOWN, f"{said} ({provider})"
+            else:
+                continue
+            yield key, Label(label, f"named {provider}", basis=f"names: {said}", confidence="low")
 
 
 def label_by_names(
@@ -86,6 +100,8 @@ def label_by_names(
     providers: Providers,
     options: FlowOptions | None = None,
     progress: Callable[[], None] = lambda: None,
+    *,
+    doubtful: bool = False,
 ) -> list[LabelledCapture]:
     """Label the connections of captures by the names that they say.
 
@@ -97,6 +113,8 @@ def label_by_names(
     options : FlowOptions, optional
     progress : callable
         Called after each capture.
+    doubtful : bool
+        Keep connections whose name says little, as ``unknown``, and label no unnamed ones.
 
     Returns
     -------
@@ -112,9 +130,11 @@ def label_by_names(
     """
     found: list[LabelledCapture] = []
     for path in paths:
-        named = _named(path, options or FlowOptions(), providers)
-        flows = {key: Label(LLM_STREAM, f"named {provider}") for key, provider in named}
-        found.append(LabelledCapture(path, str(path.resolve()), UNNAMED, flows))
+        flows = dict(_named(path, options or FlowOptions(), providers))
+        if not doubtful:
+            flows = {key: label for key, label in flows.items() if label.positive}
+        default = None if doubtful else UNNAMED
+        found.append(LabelledCapture(path, str(path.resolve()), default, flows))
         progress()
     if not any(capture.flows for capture in found):
         raise LabelError(

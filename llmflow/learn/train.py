@@ -18,6 +18,7 @@ from llmflow.arrays import F64, I64, Bool
 from llmflow.errors import LabelError
 from llmflow.learn.augment import acknowledge_only, hide_uplink, one_way
 from llmflow.learn.dataset import DataSet
+from llmflow.learn.drift import make_reference
 from llmflow.learn.forest import Forest
 from llmflow.learn.model import Calibration, Model
 
@@ -238,8 +239,12 @@ def fit_model(
     *,
     name: str = "llm-stream",
     progress: Progress = lambda _: None,
+    remember: bool = False,
 ) -> tuple[Model, Any]:
     """Train on some connections of a data set: forest, calibration and threshold.
+
+    With ``remember`` the model keeps how their features and scores lie
+    (:mod:`llmflow.learn.drift`).
 
     Returns
     -------
@@ -255,7 +260,12 @@ def fit_model(
     progress("final fit")
     estimator = fit_forest(data, connections, options)
     forest = Forest.compile(estimator)
-    model = Model(forest, calibration, threshold, name, {"options": asdict(options)})
+    reference = None
+    if remember:
+        score = np.full(len(data.connections), np.nan)
+        score[connections] = calibration.apply(raw)
+        reference = make_reference(data, score, threshold)
+    model = Model(forest, calibration, threshold, name, {"options": asdict(options)}, reference)
     return model, estimator
 
 

@@ -16,6 +16,7 @@ from llmflow.flows.direction import Basis
 from llmflow.flows.keys import identify
 from llmflow.flows.turns import Turns
 from llmflow.learn.model import LABELS, LLM_STREAM, Model, combine_turns, verdicts
+from llmflow.quality.archetype import ARCHETYPES, agentic_score, archetypes
 from llmflow.quality.experience import CONFIDENCE, Experience
 from llmflow.quality.tokens import NAMES
 from llmflow.report import arrow
@@ -53,6 +54,7 @@ FLOW_SCHEMA = pa.schema(
         ("ech", pa.string()),
         ("ja4", pa.string()),
         ("provider_weak", pa.string()),
+        ("agentic_score", pa.float64()),
     ]
 )
 
@@ -96,6 +98,7 @@ TURN_SCHEMA = pa.schema(
         ("qoe", pa.float64()),
         ("qos", pa.float64()),
         ("confidence", pa.string()),
+        ("archetype", pa.string()),
     ]
 )
 
@@ -141,7 +144,8 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
     np.maximum.at(largest, turns.flow, chunks)
     label = verdicts(score, model.threshold, largest, f.packets == up_packets)
     turn_label = verdicts(turn_score, model.threshold, chunks, np.zeros(len(turns), np.bool_))
-    streaming = np.where(turn_label == LABELS.index(LLM_STREAM), felt.cadence.stream_seconds, 0.0)
+    streams = turn_label == LABELS.index(LLM_STREAM)
+    streaming = np.where(streams, felt.cadence.stream_seconds, 0.0)
     named, texts = batch.names or Named.nothing(n), batch.texts
     # The Community ID of ICMP is made of types and codes, which are not kept.
     no_community = (f.protocol == ICMP) | (f.protocol == ICMPV6)
@@ -174,6 +178,7 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
         *(_texts(column, texts) for column in (named.sni, named.alpn)),
         *(_texts(column, texts) for column in (named.ech, named.ja4)),
         _texts(named.provider_weak, texts),
+        arrow.numbers(agentic_score(batch, turns, felt.cadence.reply_bytes), _FLOAT),
     ]
     turn_columns = [
         arrow.codes(flow_id[turns.flow]),
@@ -191,6 +196,7 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
         arrow.names(turn_label, LABELS),
         arrow.numbers(f.slice_no[turns.flow], _INT),
         *_quality(felt),
+        arrow.names(archetypes(felt.cadence), ARCHETYPES, ~streams),
     ]
     return Results(
         pa.RecordBatch.from_arrays(flow_columns, schema=FLOW_SCHEMA),

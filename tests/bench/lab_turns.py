@@ -33,9 +33,10 @@ from llmflow.capture.columns import PROTOCOLS
 from llmflow.capture.records import NANOSECOND
 from llmflow.features.segments import cut_segments
 from llmflow.flows.stream import Assembled, FlowStream
-from llmflow.lab.truth import Record, key_of, read_records
-from llmflow.learn.evaluate import rate
+from llmflow.lab.records import Record, read_records
+from llmflow.lab.truth import key_of
 from llmflow.learn.labels import ConnectionKey, connection_key
+from llmflow.learn.metrics import rate
 from llmflow.quality.experience import measure
 from tests.bench.turns import address, connection_keys
 

@@ -39,7 +39,7 @@ TURN_QUALITY = [
     "stall_ratio_1s", "stall_threshold_s", "stall_ratio_adaptive", "stalls", "stall_p50_s",
     "stall_p95_s", "stall_max_s", "stall_net_s", "stall_srv_s", "stall_avoidable_s", "hol_ratio",
     "tokens_low", "tokens_high", "tokens_per_s", "token_profile", "rebuffer_s", "qoe", "qos",
-    "confidence",
+    "confidence", "archetype",
 ]  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def hello_capture(folder: Path) -> Path:
 def test_names_stand_behind_the_contract(tmp_path: Path) -> None:
     """Names are columns of their own; a provider is a witness, and no label."""
     known, unknown, none = rows(hello_capture(tmp_path))
-    columns = ["slice", "sni", "alpn", "ech", "ja4", "provider_weak"]
+    columns = ["slice", "sni", "alpn", "ech", "ja4", "provider_weak", "agentic_score"]
     assert list(known)[len(CONTRACT) :] == columns
     assert (known["provider"], known["basis"]) == ("Anthropic", "name")
     assert known["label"] != "llm-stream"

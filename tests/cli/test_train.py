@@ -55,7 +55,9 @@ def test_training_is_deterministic_and_usable(manifest: Path, tmp_path: Path) ->
         result = invoke("train", manifest, "-o", tmp_path / name, *FAST)
         assert result.exit_code == 0, result.output
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert files == ["CARD.md", "estimator.skops", "forest.npz", "model.json"]
+    assert files == [
+        "CARD.md", "card.json", "estimator.skops", "forest.npz", "model.json", "reference.npz",
+    ]  # fmt: skip
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     result = invoke("classify", PCAPS / "drip.pcap", "-f", "jsonl", "--model", tmp_path / "a")
@@ -164,7 +166,7 @@ def test_a_model_that_cannot_be_written_leaves_nothing(
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(OutputError, match="No space left"):
-        save_model(model, load_estimator(default_model_path()), "card", tmp_path / "model")
+        save_model(model, load_estimator(default_model_path()), {}, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -41,6 +41,7 @@ def make(seed: int = 0) -> DataSet:
         front=text("f", 2),
         path=text("path", 2),
         source=text("s", 2),
+        day=text("d", 2),
         flow=text("flow", SIZE),
     )
     values = rng.random((SIZE, len(MODEL_FEATURES)))
