@@ -76,7 +76,8 @@ def check(planned: list[Session], records: dict[str, list[dict[str, Any]]]) -> N
                 assert client["crc32"] in (zlib.crc32(data), None)
                 assert server["size"] == [len(write.data) for write in exchange.down]
             else:
-                assert 0 < client["received_bytes"] < len(data)
+                # A browser that is late may leave before the first byte.
+                assert client["received_bytes"] < len(data)
                 assert len(server["size"]) < len(exchange.down)
             early = [s - d for d, s in zip(server["due"], server["sent"], strict=True)]
             assert min(early, default=0.0) > -0.002
