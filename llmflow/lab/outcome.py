@@ -12,7 +12,7 @@ from llmflow.lab.kinds import kinds, script
 from llmflow.lab.programs import Program, programs
 from llmflow.lab.records import Record, read_records, write_records
 from llmflow.lab.script import LLM_STREAM, Kind, Session
-from llmflow.lab.truth import LATE, End, captured_flows, delays, join_exchanges, join_flows, p99
+from llmflow.lab.truth import LATE, captured_flows, delays, join_exchanges, join_flows, p99
 
 
 def write_outcome(
@@ -47,12 +47,9 @@ def write_outcome(
     clients, visits, served = (_logs(work, of) for of in ("client", "visits", "server"))
     # A record without a port is of a session that never got as far as a connection, or of a visit.
     logged = [one for one in [*clients, *visits] if "exchange" not in one and one["client_port"]]
-    seen: dict[End, set[int]] = defaultdict(set)
-    for record in served:
-        seen[record["client_ip"], record["client_port"]].add(record["number"])
     captured = captured_flows(folder / said["capture"])
     names = {gid: _said_by_kernel(name) for name, gid in gids.items()}
-    flows, lost = join_flows(captured, logged, _logs(work, "kernel"), seen, names)
+    flows, lost = join_flows(captured, logged, _logs(work, "kernel"), served, names)
 
     by_number = {one.number: one for one in sessions}
     exchanges = [one for one in clients if "exchange" in one]

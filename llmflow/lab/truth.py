@@ -82,7 +82,7 @@ def join_flows(
     captured: Iterable[Captured],
     connections: Iterable[Record],
     kernel: Iterable[Record],
-    servers: Mapping[End, set[int]],
+    served: Iterable[Record],
     names: Mapping[int, tuple[str, str, str]],
 ) -> tuple[list[Record], list[Record]]:
     """Give captured flows their labels.
@@ -95,8 +95,8 @@ def join_flows(
         What clients logged.
     kernel : iterable of dict
         New connections with the mark of the process group.
-    servers : mapping
-        Sessions that servers saw from a client's address and port.
+    served : iterable of dict
+        What servers wrote, with the client's address and port.
     names : mapping
         Kind, label and category of each mark.
 
@@ -112,12 +112,23 @@ def join_flows(
     marked, logged = _by_key(kernel), _by_key(connections)
     flows: list[Record] = []
     joined: set[int] = set()
+    told: dict[End, list[tuple[int, float]]] = defaultdict(list)
+    for one in served:
+        told[one["client_ip"], one["client_port"]] += [(one["number"], t) for t in one["due"][:1]]
     for seen in captured:
         mine = [one for one in logged.get(seen.key, []) if _meet(seen, one["start"], one["end"])]
         marks = [one for one in marked.get(seen.key, []) if _meet(seen, one["time"], one["time"])]
         joined.update(map(id, mine))
-        flow = _label(mine, [one for one in marks if one["mark"] in names], servers, names)
+        flow = _label(mine, [one for one in marks if one["mark"] in names], names)
         if flow:
+            client = flow["client_ip"], flow["client_port"]
+            numbers = {number for number, t in told.get(client, []) if _meet(seen, t, t)}
+            if mine and numbers:
+                flow["witness"].append("server")
+            if mine and numbers and not numbers & {one["number"] for one in mine}:
+                flow["agree"] = False
+            if not flow["agree"]:
+                flow["label"] = "unknown"
             span = {"start": seen.start, "end": seen.end, "packets": seen.packets}
             flows.append({**flow, **span, "longest": seen.longest})
     return flows, [one for some in logged.values() for one in some if id(one) not in joined]
@@ -136,11 +147,9 @@ def _by_key(records: Iterable[Record]) -> dict[Key, list[Record]]:
 
 
 def _label(
-    logged: list[Record],
-    marked: list[Record],
-    servers: Mapping[End, set[int]],
-    names: Mapping[int, tuple[str, str, str]],
+    logged: list[Record], marked: list[Record], names: Mapping[int, tuple[str, str, str]]
 ) -> Record | None:
+    """What clients and kernel say of one connection."""
     if not logged and not marked:
         return None
     first = (logged or marked)[0]
@@ -150,14 +159,10 @@ def _label(
         flow |= {name: first.get(name) for name in _SAID}
     else:
         flow |= dict(zip(("kind", "label", "category"), min(known), strict=True))
-    numbers = {record["number"] for record in logged}
-    served = servers.get((flow["client_ip"], flow["client_port"]), set())
     kinds = {record["kind"] for record in logged} | {kind for kind, _, _ in known}
-    agree = len(kinds) == 1 and (not served or not numbers or bool(served & numbers))
-    if not agree:
-        flow["label"] = "unknown"
-    spoke = {"client": logged, "kernel": marked, "server": logged and served}
-    return {**flow, "witness": [name for name, said in spoke.items() if said], "agree": agree}
+    spoke = {"client": logged, "kernel": marked}
+    witness = [name for name, said in spoke.items() if said]
+    return {**flow, "witness": witness, "agree": len(kinds) == 1}
 
 
 def join_exchanges(exchanges: Iterable[Record], served: Iterable[Record]) -> Iterator[Record]:

@@ -59,7 +59,9 @@ def run(tmp_path: Path) -> Path:
     )
     visit = {"number": 1, "kind": "ssh", "protocol": None, "error": "ended with 255"}
     append_records(work / "fibre.visits.jsonl", [visit | NOWHERE | {"start": 1.0, "end": 2.0}])
-    served = asked | ends | {"due": [1.0, 2.0], "sent": [1.0, 2.5], "size": [10, 10]}
+    due = [seen.start, seen.start + 1.0]
+    sent = [seen.start, seen.start + 1.5]
+    served = asked | ends | {"due": due, "sent": sent, "size": [10, 10]}
     append_records(work / "uvicorn.server.jsonl", [served])
     report = {"capture": "capture.pcap", "dropped": 0, "offload": False}
     write_outcome(folder, work, SESSIONS, {}, report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,6 @@ from llmflow.errors import LabError
 from llmflow.lab.records import Record, read_records
 from llmflow.lab.truth import (
     Captured,
-    End,
     captured_flows,
     join_exchanges,
     join_flows,
@@ -42,13 +41,18 @@ LOGGED: Record = ENDS | {
 }
 NAMES = {1: ("drip", "unknown", "chat"), 2: ("ssh", "other", "shell")}
 SEEN = [Captured(key_of(ENDS), 1.0, 5.0, 30, 1400)]
-SERVED = {("10.80.0.1", 50000): {7}}
+SERVED: Record = {
+    "client_ip": "10.80.0.1",
+    "client_port": 50000,
+    "number": 7,
+    "due": [1.5],
+}
 
 
 def join(
     logged: list[Record],
     marks: list[int],
-    served: Mapping[End, set[int]] = SERVED,
+    served: Sequence[Record] = (SERVED,),
     seen: Sequence[Captured] = SEEN,
 ) -> tuple[list[Record], list[Record]]:
     kernel = [ENDS | {"mark": mark, "time": 1.0} for mark in marks]
@@ -71,7 +75,7 @@ def test_a_kernel_that_names_another_kind_makes_the_label_unknown() -> None:
 
 
 def test_a_server_that_served_another_session_makes_the_label_unknown() -> None:
-    (flow,), _ = join([LOGGED], [1], {("10.80.0.1", 50000): {8}})
+    (flow,), _ = join([LOGGED], [1], [SERVED | {"number": 8}])
     assert not flow["agree"]
     assert flow["label"] == "unknown"
 
@@ -96,7 +100,7 @@ def test_what_the_capture_lacks_is_listed() -> None:
 def test_ports_that_are_used_again_are_told_apart_by_time() -> None:
     later = LOGGED | {"number": 8, "label": "other", "start": 100.0, "end": 105.0}
     seen = [*SEEN, Captured(key_of(ENDS), 100.0, 105.0, 20, 900)]
-    served = {("10.80.0.1", 50000): {7, 8}}
+    served = [SERVED, SERVED | {"number": 8, "due": [101.0]}]
     flows, lost = join([later, LOGGED], [1], served, seen)
     assert [flow["label"] for flow in flows] == ["llm-stream", "other"]
     assert [flow["number"] for flow in flows] == [7, 8]
