@@ -54,7 +54,7 @@ $(MADE)/%.pcap: | $(VENV)/.dev
 	mkdir -p $(MADE)
 	$(BIN)/python $(CORPUS)/../bench/make_capture.py $(CORPUS)/background $@ $(KIND)
 
-captures: $(VENV)/.dev ## Make the captures of pcaps/ again (lab.pcapng: as root)
+captures: $(VENV)/.dev ## Make the captures of pcaps/ again (lab.pcap: as root)
 	$(BIN)/python pcaps/recipe.py
 
 docs: $(VENV)/.dev ## Write the generated pages and pictures of docs/ again

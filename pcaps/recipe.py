@@ -1,6 +1,6 @@
 """Make the captures of this folder again: `make captures`.
 
-Those of `llmflow synth` come out the same, byte for byte. `lab.pcapng` is an excerpt of real stacks
+Those of `llmflow synth` come out the same, byte for byte. `lab.pcap` is an excerpt of real stacks
 (scenario `excerpt`): each run makes another one, and needs root.
 """
 
@@ -25,17 +25,19 @@ def main() -> None:
     llmflow = [sys.executable, "-m", "llmflow"]
     subprocess.run([*llmflow, "synth", "-o", str(HERE)], check=True)  # noqa: S603 - our own command
     if os.geteuid():
-        sys.exit("lab.pcapng stays as it is: the lab needs root")
+        sys.exit("lab.pcap stays as it is: the lab needs root")
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         subprocess.run([*llmflow, "lab", "run", "excerpt", "-o", str(run)], check=True)  # noqa: S603
-        cut = ["editcap", "-s", str(KEPT), str(run / "capture.pcapng"), str(HERE / "lab.pcapng")]
+        # A plain pcap: a pcapng tells of the machine that it was captured on.
+        cut = ["editcap", "-F", "nsecpcap", "-s", str(KEPT), str(run / "capture.pcapng")]
+        cut.append(str(HERE / "lab.pcap"))
         subprocess.run(cut, check=True)  # noqa: S603
         with (HERE / "lab.labels.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, LABEL_COLUMNS, extrasaction="ignore", lineterminator="\n")
             writer.writeheader()
             for flow in read_records([run / "flows.jsonl"]):
-                writer.writerow(flow | {"capture": "lab.pcapng", "category": flow["kind"]})
+                writer.writerow(flow | {"capture": "lab.pcap", "category": flow["kind"]})
 
 
 if __name__ == "__main__":
