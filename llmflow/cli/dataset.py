@@ -28,7 +28,7 @@ def command() -> None:
 
 
 @command.command()
-@labels_argument
+@labels_argument()
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="The data set; one that stands there is brought up to date.")  # fmt: skip
 @click.option("--variant", "variants", multiple=True, type=click.Choice(_VARIANTS),

@@ -12,7 +12,8 @@ from llmflow.cli.training import build, finish_training, talk, train_options
 
 # Those of learn/protocols.py, which is not imported for --help.
 _PROTOCOLS = ("grouped", "leave_one_provider_out", "leave_one_transport_out",
-              "leave_one_source_out", "unseen_kinds", "permuted", "robustness")  # fmt: skip
+              "leave_one_source_out", "unseen_kinds", "unseen_fronts", "permuted",
+              "robustness")  # fmt: skip
 
 
 @click.command()
