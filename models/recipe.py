@@ -17,8 +17,12 @@ from llmflow.learn.store import Rules, build_dataset, without_addresses, write_t
 
 LAB = Path(__file__).parent / "lab"
 PROTOCOLS = ("grouped", "leave_one_provider_out", "leave_one_transport_out",
-             "leave_one_source_out", "unseen_kinds", "unseen_fronts", "permuted")  # fmt: skip
-SMALL = "--trees", "60"  # many forests: half a minute each with all trees
+             "leave_one_source_out", "unseen_kinds", "unseen_lookalikes", "unseen_fronts",
+             "permuted", "robustness")  # fmt: skip
+# Conditions under which real traffic is measured; those that servers cause are trained on too.
+VARIANTS = "pad", "batch5", "batch2", "loss", "jitter", "merge", "midflow", "oneway", "sample"
+TRAINED = VARIANTS[:2]
+SMALL = "--trees", "40"  # there are many forests
 COLUMNS = (
     "capture", "label", "protocol", "client_ip", "client_port", "server_ip", "server_port",
     "category", "provider", "confidence",
@@ -81,13 +85,16 @@ def main() -> None:
     llmflow = [sys.executable, "-m", "llmflow"]
     real, evaluation = str(build / "corpus"), str(build / "evaluation.json")
     data = [real, str(LAB)]
+    measured, trained = (
+        [part for name in names for part in ("--variant", name)] for names in (VARIANTS, TRAINED)
+    )
     protocols = [part for name in PROTOCOLS for part in ("--protocol", name)]
     for command in (
-        ["dataset", "build", str(manifest), "-o", real],
-        ["evaluate", *data, *SMALL, *protocols, "-o", str(build / "protocols.json")],
-        ["evaluate", *data, *SMALL, "--folds", "3", "-o", evaluation,
+        ["dataset", "build", str(manifest), "-o", real, *measured],
+        ["evaluate", *data, *trained, *SMALL, *protocols, "-o", str(build / "protocols.json")],
+        ["evaluate", *data, *trained, *SMALL, "--folds", "3", "-o", evaluation,
          "--plot", str(build / "evaluation.svg")],
-        ["train", *data, "-o", "models/llm-stream", "--evaluation", evaluation],
+        ["train", *data, *trained, "-o", "models/llm-stream", "--evaluation", evaluation],
     ):  # fmt: skip
         done = subprocess.run([*llmflow, *command], check=False)  # noqa: S603 - our own command
         if done.returncode not in (0, 3):  # some captures of the corpus are damaged on purpose

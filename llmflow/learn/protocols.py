@@ -186,14 +186,32 @@ def leave_one_source_out(data: DataSet, method: Method) -> dict[str, Any]:
     return out
 
 
-def unseen_kinds(data: DataSet, method: Method, folds: int = 6, seed: int = 1) -> dict[str, Any]:
+def unseen_kinds(data: DataSet, method: Method, folds: int = 12, seed: int = 1) -> dict[str, Any]:
     """Score other traffic with models that know none of its kind; streams by group.
 
-    In each fold some kinds are left out together with some groups of streams.
+    In each fold some kinds are left out together with some groups of streams. The lab's streams
+    are grouped by kind: nobody has met their kind either.
     """
     c = data.connections
+    return _unseen(data, method, _group_folds(data, folds, seed)[c.positive], folds, seed)
+
+
+def unseen_lookalikes(
+    data: DataSet, method: Method, folds: int = 12, seed: int = 1
+) -> dict[str, Any]:
+    """As :func:`unseen_kinds`, but of the lab's streams other sessions of their kind are known."""
+    c = data.connections
     fold = _group_folds(data, folds, seed)
-    other = ~c.positive
+    made = np.flatnonzero(c.positive & (c.source != REAL))
+    fold[made] = np.random.default_rng(seed).permutation(len(made)) % folds
+    return _unseen(data, method, fold[c.positive], folds, seed)
+
+
+def _unseen(data: DataSet, method: Method, streams: I64, folds: int, seed: int) -> dict[str, Any]:
+    """Streams by given folds, other traffic by kind."""
+    c = data.connections
+    other, fold = ~c.positive, np.empty(len(c), np.int64)
+    fold[c.positive] = streams
     fold[other] = folds_of(c.kind[other], _judged(data)[other], folds, seed)
     (raw,) = cross_scores(data, method, fold, np.ones(len(c), np.bool_))
     return _by_source(data, raw, c.positive, other)
@@ -242,12 +260,15 @@ def robustness(data: DataSet, method: Method, folds: int = 6, seed: int = 1) -> 
     """What each variant of a data set costs, at the operating points of the traffic as it is.
 
     Of variants that servers cause, recall counts; of those that taps cause, false positives too.
+    Sources of traffic that were not measured so only train.
     """
     c = data.connections
+    measured = np.unique(c.source[data.segment_connection[data.variant > 0]])
+    asked = np.isin(c.source, measured) | (not len(measured))
     fold, everything = _group_folds(data, folds, seed), np.ones(len(c), np.bool_)
     raw = cross_scores(data, method, fold, everything, range(len(data.variants)))
     score = np.where(np.isnan(raw), NEVER, raw)
-    decidable = ~c.positive & c.decidable
+    positive, decidable = c.positive & asked, ~c.positive & c.decidable & asked
     point, _ = threshold_at(score[0][decidable], ROBUST_AT)
 
     def passed(place: int, of: Bool) -> dict[str, float | int | None]:
@@ -258,16 +279,14 @@ def robustness(data: DataSet, method: Method, folds: int = 6, seed: int = 1) -> 
         "threshold": point,
         "variants": {
             name or "as it is": {
-                "recall": rate(
-                    int((score[place][c.positive] > point).sum()), int(c.positive.sum())
-                ),
+                "recall": rate(int((score[place][positive] > point).sum()), int(positive.sum())),
                 "false_positives": rate(
                     int((score[place][decidable] > point).sum()), int(decidable.sum())
                 ),
                 "by_category": {
                     category: rate(int((score[place][of] > point).sum()), int(of.sum()))
-                    for category, held in _each(c.category, c.positive)
-                    if (of := held & c.positive).any()
+                    for category, held in _each(c.category, positive)
+                    if (of := held & positive).any()
                 },
             }
             for place, name in enumerate(data.variants)
@@ -281,6 +300,7 @@ PROTOCOLS: dict[str, Callable[[DataSet, Method], dict[str, Any]]] = {
     "leave_one_transport_out": leave_one_transport_out,
     "leave_one_source_out": leave_one_source_out,
     "unseen_kinds": unseen_kinds,
+    "unseen_lookalikes": unseen_lookalikes,
     "unseen_fronts": unseen_fronts,
     "permuted": permuted,
     "robustness": robustness,

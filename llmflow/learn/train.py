@@ -61,10 +61,10 @@ class TrainOptions:
 
     trees: int = 200
     least_leaf: int = 3
-    feature_share: float = 0.3
+    feature_share: float = 0.2
     folds: int = 6
     target_fpr: float = 0.01
-    most_segments: int = 6
+    most_segments: int = 4
     group_cap: float = 30.0
     lab_weight: float = 1.0
     one_way_weight: float = 0.5
