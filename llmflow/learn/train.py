@@ -328,7 +328,8 @@ def fit_model(
     estimator = fit_forest(data, connections, options)
     forest = Forest.compile(estimator)
     facts = {"options": asdict(options), "operating_points": points}
-    model = Model(forest, calibration, threshold, name, facts)
+    strict = max(threshold, points[0]["threshold"])
+    model = Model(forest, calibration, threshold, name, facts, strict)
     return model, estimator
 
 

@@ -139,8 +139,11 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
     largest = np.zeros(n)
     chunks = felt.cadence.chunks
     np.maximum.at(largest, turns.flow, chunks)
-    label = verdicts(score, model.threshold, largest, f.packets == up_packets)
-    turn_label = verdicts(turn_score, model.threshold, chunks, np.zeros(len(turns), np.bool_))
+    # Without an uplink thin downlinks look alike: more is asked of a score.
+    sure = np.where(up_packets == 0, model.strict, 0.0)
+    label = verdicts(score, model.threshold, largest, f.packets == up_packets, sure)
+    seen = np.zeros(len(turns), np.bool_)
+    turn_label = verdicts(turn_score, model.threshold, chunks, seen, sure[turns.flow])
     streaming = np.where(turn_label == LABELS.index(LLM_STREAM), felt.cadence.stream_seconds, 0.0)
     named, texts = batch.names or Named.nothing(n), batch.texts
     # The Community ID of ICMP is made of types and codes, which are not kept.
