@@ -61,8 +61,8 @@ docs: $(VENV)/.dev ## Write the generated pages and pictures of docs/ again
 	$(BIN)/python docs/generate.py
 	$(BIN)/llmflow explain pcaps/mixed.pcap --flow 3e5dff5c -o docs/pictures/explain.svg
 
-model: $(VENV)/.dev ## Evaluate and train the shipped model again (CORPUS=path)
-	$(BIN)/python models/recipe.py $(CORPUS)
+model: $(VENV)/.dev ## Evaluate and train the shipped model again (CORPUS=path LAB="run1 run2")
+	$(BIN)/python models/recipe.py $(CORPUS) $(LAB)
 
 wheel: $(VENV)/.dev ## Build the wheel; prove that it works alone in an empty environment
 	rm -rf dist build/alone

@@ -15,11 +15,7 @@ from llmflow.cli.options import (
     say,
     take_flow_options,
 )
-from llmflow.cli.training import processes_option, tell_losses
-
-# Those of learn/perturb.py, which is not imported for --help.
-_VARIANTS = ("pad", "batch2", "batch5", "pace", "resize", "loss", "jitter", "merge", "midflow",
-             "oneway", "sample", "acks")  # fmt: skip
+from llmflow.cli.training import VARIANTS, processes_option, tell_losses
 
 
 @click.group()
@@ -31,7 +27,7 @@ def command() -> None:
 @labels_argument()
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="FOLDER",
               help="The data set; one that stands there is brought up to date.")  # fmt: skip
-@click.option("--variant", "variants", multiple=True, type=click.Choice(_VARIANTS),
+@click.option("--variant", "variants", multiple=True, type=click.Choice(VARIANTS),
               help="Measure the traffic under these conditions too; may be repeated.")  # fmt: skip
 @processes_option
 @flow_options

@@ -12,7 +12,8 @@ from llmflow.cli.training import build, finish_training, talk, train_options
 
 # Those of learn/protocols.py, which is not imported for --help.
 _PROTOCOLS = ("grouped", "leave_one_provider_out", "leave_one_transport_out",
-              "leave_one_source_out", "unseen_kinds", "permuted", "robustness")  # fmt: skip
+              "leave_one_source_out", "unseen_kinds", "unseen_lookalikes",
+              "unseen_fronts", "permuted", "robustness")  # fmt: skip
 
 
 @click.command()
@@ -42,6 +43,7 @@ def command(
     trees: int,
     folds: int,
     target_fpr: float,
+    variants: tuple[str, ...],
     seed: int,
     **given: Any,  # noqa: ANN401
 ) -> None:
@@ -69,7 +71,9 @@ def command(
     if protocols and (model_path or plot):
         raise click.UsageError("--protocol goes with neither --model nor --plot")
     data = build(Sources.of(labels), take_flow_options(given), workers)
-    options = TrainOptions(trees=trees, folds=folds, target_fpr=target_fpr, seed=seed)
+    options = TrainOptions(
+        trees=trees, folds=folds, target_fpr=target_fpr, variants=variants, seed=seed
+    )
     if protocols:
         found = run_protocols(data, options, _PROTOCOLS if "all" in protocols else protocols, talk)
         _write(output, {"protocols": found})

@@ -35,6 +35,7 @@ def command(
     trees: int,
     folds: int,
     target_fpr: float,
+    variants: tuple[str, ...],
     seed: int,
     **given: Any,  # noqa: ANN401
 ) -> None:
@@ -71,7 +72,9 @@ def command(
             evaluation_tables(numbers)
         except (ValueError, KeyError, TypeError):
             raise LabelError("is no output of `llmflow evaluate`", where=str(evaluation)) from None
-    options = TrainOptions(trees=trees, folds=folds, target_fpr=target_fpr, seed=seed)
+    options = TrainOptions(
+        trees=trees, folds=folds, target_fpr=target_fpr, variants=variants, seed=seed
+    )
     flows = take_flow_options(given)
     if from_names:
         names = FromNames(from_names, provider_files, evaluate_on, truth)

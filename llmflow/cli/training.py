@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _NOTES = 5
+# Those of learn/perturb.py, which is not imported for --help.
+VARIANTS = ("pad", "batch2", "batch5", "pace", "resize", "loss", "jitter", "merge", "midflow",
+            "oneway", "sample", "acks")  # fmt: skip
 
 
 processes_option = click.option(
@@ -28,7 +31,7 @@ processes_option = click.option(
 
 
 def train_options(command: F) -> F:
-    """--trees, --folds, --target-fpr, --seed, --workers."""
+    """--trees, --folds, --target-fpr, --variant, --seed, --workers."""
     options = [
         click.option("--trees", type=click.IntRange(1, 5000), default=200, show_default=True),
         click.option(
@@ -38,6 +41,11 @@ def train_options(command: F) -> F:
         click.option(
             "--target-fpr", type=Finite(0, 1), default=0.01, show_default=True,
             help="False-positive rate over decidable negatives at the operating point.",
+        ),
+        click.option(
+            "--variant", "variants", multiple=True, type=click.Choice(VARIANTS),
+            help="Train on the traffic under these conditions too, where data sets hold them; "
+            "may be repeated.",
         ),
         click.option("--seed", type=click.IntRange(0, 2**31), default=1, show_default=True),
         processes_option,

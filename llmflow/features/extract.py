@@ -28,7 +28,9 @@ __all__ = [
 LEAST_CHUNKS = 8  # fewer hold no rhythm to judge
 
 # What models read: not all that is declared (docs/training.md).
-MODEL_GROUPS = "cadence", "size", "uplink"
+MODEL_GROUPS = (
+    "cadence", "clock", "pauses", "size", "uplink", "exchange", "request", "connection",
+)  # fmt: skip
 MODEL_FEATURES = {name: entry for name, entry in FEATURES.items() if entry.group in MODEL_GROUPS}
 
 

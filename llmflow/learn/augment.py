@@ -1,7 +1,7 @@
 """Copies of training segments as another tap would have seen them.
 
 Where the uplink is hidden for one class more often than for the other, a model learns the tap
-instead of the traffic. Two copies keep it from that.
+instead of the traffic. Three copies keep it from that, and from leaning on the request alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from llmflow.features.extract import MODEL_FEATURES
 
 _NAMES = list(MODEL_FEATURES)
 _UPLINK = np.array([entry.needs_uplink for entry in MODEL_FEATURES.values()])
+# What lies around a reply: other requests and turns ride along, or the tap came too late.
+_AROUND = np.array([entry.group in ("request", "connection") for entry in MODEL_FEATURES.values()])
 # What an uplink that only acknowledges looks like, apart from how often it does so.
 _QUIET = {
     "up_payload_share": 0.0,
@@ -21,6 +23,9 @@ _QUIET = {
     "up_byte_rate": 0.0,
     "up_data_rate": 0.0,
     "answer_share": 0.0,
+    "byte_symmetry": 0.0,
+    "packet_symmetry": 0.0,
+    "up_burst_rate": 0.0,
 }
 _ACKS = (0.3, 1.0)  # acknowledgements per downlink data packet: delayed, or every packet
 
@@ -35,6 +40,13 @@ def hide_uplink(values: F64) -> F64:
     """The segments as a tap on the downlink alone sees them."""
     hidden = values.copy()
     hidden[:, _UPLINK] = np.nan
+    return hidden
+
+
+def hide_request(values: F64) -> F64:
+    """The segments as if nobody had seen what was asked, nor the turns around."""
+    hidden = values.copy()
+    hidden[:, _AROUND] = np.nan
     return hidden
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from llmflow.features.extract import LEAST_CHUNKS, MODEL_FEATURES, schema_hash
 from llmflow.learn.extraction import DECIDABLE_PACKETS, DECIDABLE_SECONDS
+from llmflow.learn.metrics import rate
 from llmflow.learn.model import LEAST_STREAM_CHUNKS, Model
 
 _LIMITS = f"""\
@@ -29,10 +30,10 @@ def percent(entry: dict[str, Any]) -> str:
     """A rate with its interval, as text: ``26/26 = 100.0 % (86.8-100.0)``."""
     if not entry["of"]:
         return "none"
-    rate, low, high = (100 * entry[key] for key in ("rate", "low", "high"))
+    share, low, high = (100 * entry[key] for key in ("rate", "low", "high"))
     digits = 1 if entry["rate"] >= 0.01 else 3  # noqa: PLR2004
     return (
-        f"{entry['hits']}/{entry['of']} = {rate:.{digits}f} % ({low:.{digits}f}-{high:.{digits}f})"
+        f"{entry['hits']}/{entry['of']} = {share:.{digits}f} % ({low:.{digits}f}-{high:.{digits}f})"
     )
 
 
@@ -91,6 +92,21 @@ def protocol_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def operating_table(points: list[dict[str, Any]]) -> str:
+    """Markdown table of :func:`llmflow.learn.train.operating_points`."""
+    lines = ["| share | threshold | source | recall | false positives, decidable |",
+             "|---|---|---|---|---|"]  # fmt: skip
+    for point in points:
+        for source in sorted({**point["recall"], **point["false_positives"]}):
+            cells = [
+                percent(point[side].get(source, rate(0, 0)))
+                for side in ("recall", "false_positives")
+            ]
+            share, threshold = point["false_positive_rate"], point["threshold"]
+            lines.append(f"| {share:g} | {threshold:.4f} | {source} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def write_card(model: Model, evaluation: dict[str, Any] | None) -> str:
     """The card of a model, in Markdown.
 
@@ -139,8 +155,13 @@ times and directions of packets. No address, port, name, TTL or absolute time is
 
 ## Operating point
 `llm-stream` from a score of {model.threshold:.4f}: half-way between the lowest score that keeps
-false positives among decidable other connections to
+false positives among decidable other connections (of real captures, if there are any) to
 {100 * model.facts["options"]["target_fpr"]:g} % and the next stream above it, out of fold.
+
+Thresholds that keep them to a share of all decidable others, made traffic and real, out of fold
+(the lab's by forests that knew nothing of their kind):
+
+{operating_table(model.facts["operating_points"])}
 
 ## How it was evaluated
 {measured}

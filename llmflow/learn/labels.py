@@ -29,6 +29,7 @@ from llmflow.errors import LabelError
 from llmflow.learn.model import LLM_STREAM
 
 UNKNOWN = "unknown"
+REAL, LAB = "real", "lab"  # sources of traffic
 LLM_VPN = "llm-vpn"  # streams inside a tunnel among other traffic: no flow of its own to judge
 LAB_CAPTURE, LAB_FLOWS = "capture.pcapng", "flows.jsonl"
 SUFFIXES = (".pcap", ".pcapng", ".cap")
@@ -76,7 +77,7 @@ class Label:
     path: str = ""
     site: str = ""
     client: str = ""
-    source: str = "real"
+    source: str = REAL
     basis: str = "manifest"
     confidence: str = ""
     group: str = ""
@@ -206,7 +207,7 @@ def _read_folder(folder: Path) -> list[LabelledCapture]:
 
 
 def _read_lab_run(folder: Path) -> list[LabelledCapture]:
-    """The connections of a run, grouped by session, or by kind where none is known.
+    """The connections of a run, grouped by kind, whichever run they are of.
 
     Where two kinds of traffic used one 5-tuple, the connection is left out.
     """
@@ -217,8 +218,8 @@ def _read_lab_run(folder: Path) -> list[LabelledCapture]:
             row = json.loads(text)
             key = flow_key([row[column] for column in FLOW_COLUMNS])
             facts = {name: str(row[name]) for name in FACTS if row.get(name)}
-            session = row["kind"] if row.get("number") is None else row["number"]
-            facts |= {"source": "lab", "basis": "lab", "group": f"{folder.name}/{session}"}
+            # Sessions of one kind are one script: they are no independent witnesses.
+            facts |= {"source": LAB, "basis": LAB, "group": f"{LAB}/{row['kind']}"}
             label = Label(str(row["label"]), **facts)
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise LabelError(
@@ -226,6 +227,8 @@ def _read_lab_run(folder: Path) -> list[LabelledCapture]:
                 where=f"{log}:{line}",
                 hint="run the lab again",
             ) from None
+        if row.get("rejected"):  # the lab itself ran late: its times are not those of the script
+            label = Label(UNKNOWN, label.category)
         first = found.flows.setdefault(key, label)
         if replace(first, group=label.group) != label:
             found.flows[key] = Label(UNKNOWN, label.category)

@@ -79,6 +79,9 @@ class Model:
     name : str
     facts : dict
         Training set, parameters and measurements, for the model card.
+    strict : float
+        What scores of flows without an uplink must reach to be ``llm-stream``; between
+        ``threshold`` and this they are ``undecided``. No more than ``threshold`` if not given.
     reference : Reference, optional
         How the training set's features and scores lie; written, but not read by `classify`.
     """
@@ -88,6 +91,7 @@ class Model:
     threshold: float
     name: str = "unnamed"
     facts: dict[str, Any] = field(default_factory=dict)
+    strict: float = 0.0
     reference: Reference | None = None
 
     @property
@@ -97,6 +101,7 @@ class Model:
             self.forest.digest(),
             asdict(self.calibration),
             self.threshold,
+            self.strict,
             schema_hash(MODEL_FEATURES),
         ]
         return f"{self.name}-{_sha256(json.dumps(state).encode())[:12]}"
@@ -142,7 +147,7 @@ def combine_turns(turn_scores: F64, flow: I64, flows: int) -> F64:
     return np.where(best >= 0, best, np.nan)
 
 
-def verdicts(score: F64, threshold: float, chunks: F64, blind: Bool) -> U8:
+def verdicts(score: F64, threshold: float, chunks: F64, blind: Bool, sure: F64 | float) -> U8:
     """Labels of turns or flows.
 
     Parameters
@@ -154,6 +159,8 @@ def verdicts(score: F64, threshold: float, chunks: F64, blind: Bool) -> U8:
         Downlink chunks; of a flow: of its largest turn.
     blind : ndarray of bool
         No downlink packet was seen at all.
+    sure : float or ndarray of float64
+        What a score above the threshold must reach, lest it be ``undecided``.
 
     Returns
     -------
@@ -163,7 +170,8 @@ def verdicts(score: F64, threshold: float, chunks: F64, blind: Bool) -> U8:
     """
     short = (chunks < LEAST_STREAM_CHUNKS) & ~blind
     stream, other, undecided = range(len(LABELS))
-    judged = np.where(np.nan_to_num(score) >= threshold, stream, other)
+    known = np.nan_to_num(score)
+    judged = np.where(known < threshold, other, np.where(known < sure, undecided, stream))
     unjudged = np.where(short, other, undecided)
     return np.where(np.isnan(score), unjudged, judged).astype(np.uint8)
 
@@ -259,6 +267,7 @@ def save_model(
         **_schema(),
         "calibration": asdict(model.calibration),
         "threshold": model.threshold,
+        "strict": model.strict,
         "sha256": {name: _sha256(content) for name, content in files.items()},
         "facts": model.facts,
     }
@@ -326,11 +335,14 @@ def _from_json(about: dict[str, Any], forest: bytes, where: str) -> Model:
         raise ModelError("forest.npz does not match its checksum", where=where)
     trees = Forest.from_bytes(forest, features=len(MODEL_FEATURES), where=where)
     slope, intercept = (float(about["calibration"][key]) for key in ("slope", "intercept"))
-    threshold = float(about["threshold"])
+    threshold, strict = float(about["threshold"]), float(about["strict"])
     typed = isinstance(about["facts"], dict) and isinstance(about["name"], str)
-    if not (np.isfinite([slope, intercept]).all() and 0 <= threshold <= 1 and typed):
+    if not (
+        np.isfinite([slope, intercept]).all() and 0 <= threshold <= 1 and 0 <= strict <= 1 and typed
+    ):
         raise ValueError("calibration, threshold, name or facts")
-    return Model(trees, Calibration(slope, intercept), threshold, about["name"], about["facts"])
+    calibration = Calibration(slope, intercept)
+    return Model(trees, calibration, threshold, about["name"], about["facts"], strict)
 
 
 def load_estimator(directory: Path) -> Any:  # noqa: ANN401

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from llmflow.arrays import F64, I64, Bool
 from llmflow.learn.dataset import DataSet
+from llmflow.learn.labels import REAL
 from llmflow.learn.metrics import NEVER, rate, summary, threshold_at
 
 # From a data set and the connections to train on to what scores others, in a variant (0: as they
@@ -80,31 +81,55 @@ def _group_folds(data: DataSet, folds: int, seed: int) -> I64:
     return fold
 
 
+def _by_source(data: DataSet, raw: F64, positive: Bool, negative: Bool) -> dict[str, Any]:
+    """A summary; if there are several sources of traffic, one of all and one of each."""
+    source = data.connections.source
+    names = np.unique(source[positive])
+    if len(names) < 2:  # noqa: PLR2004
+        return summary(data, raw, positive, negative)
+    return {
+        "all sources": summary(data, raw, positive, negative),
+        **{
+            str(name): summary(data, raw, positive & (source == name), negative & (source == name))
+            for name in names
+        },
+    }
+
+
 def grouped(data: DataSet, method: Method, folds: int = 6, seed: int = 1) -> dict[str, Any]:
     """Cross-validation: no group of captures on both sides."""
     c = data.connections
     everything = np.ones(len(c), np.bool_)
     (raw,) = cross_scores(data, method, _group_folds(data, folds, seed), everything)
-    return summary(data, raw, c.positive, ~c.positive)
+    return _by_source(data, raw, c.positive, ~c.positive)
 
 
 def without(
-    data: DataSet, method: Method, held: Bool, folds: int = 4, seed: int = 1
+    data: DataSet, method: Method, held: Bool, folds: int = 2, seed: int = 1
 ) -> dict[str, Any]:
     """Leave connections out of all training, and score them beside unseen other traffic.
 
     Parameters
     ----------
     held : ndarray of bool
-        What to leave out; its streams are what recall is about. Negatives, held or not, are
-        scored by models that saw nothing of their group.
+        What to leave out; its streams are what recall is about. Negatives of the same sources,
+        held or not, are scored by models that saw nothing of their group.
     """
     c = data.connections
     fold = _group_folds(data, folds, seed)
     fold[held & c.positive] = np.arange(int((held & c.positive).sum())) % folds
     fold[c.positive & ~held] = -1
+    alike = np.isin(c.source, np.unique(c.source[held & c.positive]))
+    fold[~alike] = -1
     (raw,) = cross_scores(data, method, fold, ~held)
-    return summary(data, raw, held & c.positive, ~c.positive)
+    return summary(data, raw, held & c.positive, ~c.positive & alike)
+
+
+def _met(data: DataSet) -> Bool:
+    """Streams of real captures; all streams, where none is real."""
+    c = data.connections
+    real = c.positive & (c.source == REAL)
+    return real if real.any() else c.positive
 
 
 def _each(values: Text, of: Bool) -> Iterator[tuple[str, Bool]]:
@@ -113,29 +138,39 @@ def _each(values: Text, of: Bool) -> Iterator[tuple[str, Bool]]:
 
 
 def leave_one_provider_out(
-    data: DataSet, method: Method, folds: int = 4, seed: int = 1
+    data: DataSet, method: Method, folds: int = 2, seed: int = 1
 ) -> dict[str, Any]:
-    """Leave out each service, and each family of several services."""
-    c = data.connections
+    """Leave out each service met in real captures, and each family of several services.
+
+    What the lab plays stays in training: it is nobody's traffic.
+    """
+    c, met = data.connections, _met(data)
+    sources = np.isin(c.source, np.unique(c.source[met]))
     out = {
-        name: without(data, method, held, folds, seed)
-        for name, held in _each(c.category, c.positive)
+        name: without(data, method, held & sources, folds, seed)
+        for name, held in _each(c.category, met)
     }
-    for name, held in _each(c.provider, c.positive):
-        if len(np.unique(c.category[held & c.positive])) > 1:
-            out[f"family {name}"] = without(data, method, held, folds, seed)
+    for name, held in _each(c.provider, met):
+        if len(np.unique(c.category[held & met])) > 1:
+            out[f"family {name}"] = without(data, method, held & sources, folds, seed)
     return out
 
 
 def leave_one_transport_out(
-    data: DataSet, method: Method, folds: int = 4, seed: int = 1
+    data: DataSet, method: Method, folds: int = 2, seed: int = 1
 ) -> dict[str, Any]:
-    """Leave out the streams over each transport; other traffic of all transports stays."""
-    c = data.connections
-    return {
-        name: without(data, method, held & c.positive, folds, seed)
-        for name, held in _each(c.transport, c.positive)
-    }
+    """Leave out all streams over TCP, or UDP, and score the real ones; other traffic stays."""
+    c, met = data.connections, _met(data)
+    protocol = np.array([flow.partition(" ")[0] for flow in c.flow])
+    everything = np.ones(len(c), np.bool_)
+    out = {}
+    for name, held in _each(protocol, met):
+        fold = _group_folds(data, folds, seed)
+        fold[c.positive] = np.where(held & met, np.arange(len(c)) % folds, -1)[c.positive]
+        fold[~np.isin(c.source, np.unique(c.source[met]))] = -1
+        (raw,) = cross_scores(data, method, fold, everything & ~(held & c.positive))
+        out[name] = summary(data, raw, held & met, ~c.positive & (fold >= 0))
+    return out
 
 
 def leave_one_source_out(data: DataSet, method: Method) -> dict[str, Any]:
@@ -154,14 +189,54 @@ def leave_one_source_out(data: DataSet, method: Method) -> dict[str, Any]:
 def unseen_kinds(data: DataSet, method: Method, folds: int = 12, seed: int = 1) -> dict[str, Any]:
     """Score other traffic with models that know none of its kind; streams by group.
 
-    In each fold some kinds are left out together with some groups of streams.
+    In each fold some kinds are left out together with some groups of streams. The lab's streams
+    are grouped by kind: nobody has met their kind either.
     """
     c = data.connections
+    return _unseen(data, method, _group_folds(data, folds, seed)[c.positive], folds, seed)
+
+
+def unseen_lookalikes(
+    data: DataSet, method: Method, folds: int = 12, seed: int = 1
+) -> dict[str, Any]:
+    """As :func:`unseen_kinds`, but of the lab's streams other sessions of their kind are known."""
+    c = data.connections
     fold = _group_folds(data, folds, seed)
-    other = ~c.positive
+    made = np.flatnonzero(c.positive & (c.source != REAL))
+    fold[made] = np.random.default_rng(seed).permutation(len(made)) % folds
+    return _unseen(data, method, fold[c.positive], folds, seed)
+
+
+def _unseen(data: DataSet, method: Method, streams: I64, folds: int, seed: int) -> dict[str, Any]:
+    """Streams by given folds, other traffic by kind."""
+    c = data.connections
+    other, fold = ~c.positive, np.empty(len(c), np.int64)
+    fold[c.positive] = streams
     fold[other] = folds_of(c.kind[other], _judged(data)[other], folds, seed)
     (raw,) = cross_scores(data, method, fold, np.ones(len(c), np.bool_))
-    return summary(data, raw, c.positive, other)
+    return _by_source(data, raw, c.positive, other)
+
+
+def unseen_fronts(data: DataSet, method: Method, seed: int = 1) -> dict[str, Any]:
+    """Score traffic with models that know its kind, but not the software that served it.
+
+    Each known front is left out in turn; what only one front serves is not scored. Connections
+    without a front are other traffic of real captures, scored by models that saw nothing of their
+    group.
+    """
+    c = data.connections
+    fronts = np.unique(c.front[c.front != ""])
+    pairs = np.unique(np.stack([c.kind, c.front])[:, c.front != ""], axis=1)
+    kinds, served_by = np.unique(pairs[0], return_counts=True)
+    scored = (c.front != "") & np.isin(c.kind, kinds[served_by > 1])
+    place = np.searchsorted(fronts, c.front)
+    real = (c.source == REAL) & (c.front == "")
+    fold = np.where(c.front != "", place, -1)
+    if len(fronts) > 1 and real.any():
+        fold[real] = _group_folds(data, len(fronts), seed)[real]
+    (raw,) = cross_scores(data, method, fold, np.ones(len(c), np.bool_))
+    other = ~c.positive & (scored | (real & (fold >= 0)))
+    return summary(data, raw, c.positive & scored, other)
 
 
 def permuted(data: DataSet, method: Method, folds: int = 4, seed: int = 1) -> dict[str, Any]:
@@ -185,12 +260,15 @@ def robustness(data: DataSet, method: Method, folds: int = 6, seed: int = 1) -> 
     """What each variant of a data set costs, at the operating points of the traffic as it is.
 
     Of variants that servers cause, recall counts; of those that taps cause, false positives too.
+    Sources of traffic that were not measured so only train.
     """
     c = data.connections
+    measured = np.unique(c.source[data.segment_connection[data.variant > 0]])
+    asked = np.isin(c.source, measured) | (not len(measured))
     fold, everything = _group_folds(data, folds, seed), np.ones(len(c), np.bool_)
     raw = cross_scores(data, method, fold, everything, range(len(data.variants)))
     score = np.where(np.isnan(raw), NEVER, raw)
-    decidable = ~c.positive & c.decidable
+    positive, decidable = c.positive & asked, ~c.positive & c.decidable & asked
     point, _ = threshold_at(score[0][decidable], ROBUST_AT)
 
     def passed(place: int, of: Bool) -> dict[str, float | int | None]:
@@ -201,16 +279,14 @@ def robustness(data: DataSet, method: Method, folds: int = 6, seed: int = 1) -> 
         "threshold": point,
         "variants": {
             name or "as it is": {
-                "recall": rate(
-                    int((score[place][c.positive] > point).sum()), int(c.positive.sum())
-                ),
+                "recall": rate(int((score[place][positive] > point).sum()), int(positive.sum())),
                 "false_positives": rate(
                     int((score[place][decidable] > point).sum()), int(decidable.sum())
                 ),
                 "by_category": {
                     category: rate(int((score[place][of] > point).sum()), int(of.sum()))
-                    for category, held in _each(c.category, c.positive)
-                    if (of := held & c.positive).any()
+                    for category, held in _each(c.category, positive)
+                    if (of := held & positive).any()
                 },
             }
             for place, name in enumerate(data.variants)
@@ -224,6 +300,8 @@ PROTOCOLS: dict[str, Callable[[DataSet, Method], dict[str, Any]]] = {
     "leave_one_transport_out": leave_one_transport_out,
     "leave_one_source_out": leave_one_source_out,
     "unseen_kinds": unseen_kinds,
+    "unseen_lookalikes": unseen_lookalikes,
+    "unseen_fronts": unseen_fronts,
     "permuted": permuted,
     "robustness": robustness,
 }

@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,24 @@ class Tables:
             pa.concat_tables(connections).combine_chunks(),
             pa.concat_tables(segments).combine_chunks(),
         )
+
+
+def without_addresses(tables: Tables) -> Tables:
+    """Tables to be shared: connections have a protocol and a number, captures their folder."""
+    shared = Tables()
+    for name, part in tables.parts.items():
+        flows = enumerate(part.connections["flow"].to_pylist())
+        numbers = pa.array([f"{flow.split()[0]} {n}" for n, flow in flows], pa.string())
+        place = CONNECTIONS.get_field_index("flow")
+        connections = part.connections.set_column(place, CONNECTIONS.field(place), numbers)
+        run = Path(name).parent.name
+        capture = pa.array([run] * len(connections), pa.string())
+        place = CONNECTIONS.get_field_index("capture")
+        shared.parts[run] = replace(
+            part, connections=connections.set_column(place, CONNECTIONS.field(place), capture)
+        )
+        shared.digests[run] = tables.digests[name]
+    return shared
 
 
 def is_dataset(folder: Path) -> bool:
@@ -135,7 +153,7 @@ def build_dataset(
             tables.parts[name], tables.digests[name] = part, digests[name]
         tables = Tables({name: tables.parts[name] for name in digests}, digests)
     finally:
-        _write(folder, tables, rules)
+        write_tables(folder, tables, rules)
     return tables, len(stale)
 
 
@@ -156,7 +174,8 @@ def _digest(labelled: LabelledCapture) -> str:
     return state.hexdigest()
 
 
-def _write(folder: Path, tables: Tables, rules: Rules) -> None:
+def write_tables(folder: Path, tables: Tables, rules: Rules) -> None:
+    """Write a data set: whole or not at all."""
     connections, segments = tables.joined()
     about = {
         "format": FORMAT,

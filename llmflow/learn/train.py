@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from llmflow.arrays import F64, I64, Bool
 from llmflow.errors import LabelError
-from llmflow.learn.augment import acknowledge_only, hide_uplink, one_way
+from llmflow.learn.augment import acknowledge_only, hide_request, hide_uplink, one_way
 from llmflow.learn.dataset import DataSet
 from llmflow.learn.drift import make_reference
 from llmflow.learn.forest import Forest
+from llmflow.learn.labels import REAL
+from llmflow.learn.metrics import rate
 from llmflow.learn.model import Calibration, Model
 
 Progress = Callable[[str], None]
+POINTS = (1e-2, 1e-3, 1e-4)  # false-positive rates that a model names a threshold for
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +40,18 @@ class TrainOptions:
     folds : int
         Parts for the out-of-fold scores.
     target_fpr : float
-        False-positive rate over decidable negative connections at the operating point.
+        False-positive rate over decidable other connections at the threshold: over the real ones,
+        if there are any.
+    most_segments : int
+        Most segments of one connection and scale to train on, spread over its life.
     group_cap : float
         Most weight that the segments of one group may have together, as a number of connections.
-    one_way_weight : float
-        Weight of the copy of each segment in which the uplink is hidden (see
-        :mod:`llmflow.learn.augment`).
+    lab_weight : float
+        Weight of the segments of a class that are not from real captures (lab, synth), as a
+        multiple of the weight of those that are.
+    one_way_weight, no_request_weight : float
+        Weights of the copies of each segment in which the uplink is hidden, and what was asked
+        (see :mod:`llmflow.learn.augment`).
     variants : tuple of str
         Conditions (:mod:`llmflow.learn.perturb`) under which training connections are shown too;
         the data set must hold them.
@@ -53,11 +62,14 @@ class TrainOptions:
 
     trees: int = 200
     least_leaf: int = 3
-    feature_share: float = 0.4
+    feature_share: float = 0.2
     folds: int = 6
     target_fpr: float = 0.01
+    most_segments: int = 4
     group_cap: float = 30.0
+    lab_weight: float = 1.0
     one_way_weight: float = 0.5
+    no_request_weight: float = 0.5
     variants: tuple[str, ...] = ()
     variant_weight: float = 0.5
     seed: int = 1
@@ -66,8 +78,8 @@ class TrainOptions:
 def _weights(data: DataSet, rows: I64, options: TrainOptions) -> F64:
     """Weights of training segments: long connections and large groups must not drown the rest.
 
-    Each scale of a connection with n segments weighs sqrt(n); a group at most ``group_cap``; and
-    both classes the same in all.
+    Each scale of a connection with n segments weighs sqrt(n); a group at most ``group_cap``; what
+    was made ``lab_weight`` times what is real, within a class; and both classes the same in all.
     """
     connection, scale = data.segment_connection[rows], data.segments.scale[rows]
     _, place, times = np.unique(connection * 256 + scale, return_inverse=True, return_counts=True)
@@ -76,16 +88,36 @@ def _weights(data: DataSet, rows: I64, options: TrainOptions) -> F64:
     total = np.bincount(group, weight)[group]
     weight *= np.minimum(1.0, options.group_cap / total)
     positive = data.connections.positive[connection]
+    real = data.connections.source[connection] == REAL
+    for of in (positive, ~positive):
+        if (of & real).any() and (of & ~real).any():
+            made, met = weight[of & ~real].sum(), weight[of & real].sum()
+            weight[of & ~real] *= options.lab_weight * met / made
     share = np.where(positive, weight[positive].sum(), weight[~positive].sum())
     balanced: F64 = weight * weight.sum() / (2 * share)
     return balanced
+
+
+def _thin(data: DataSet, rows: I64, most: int) -> I64:
+    """At most so many segments of each connection and scale, evenly spread.
+
+    More of a kind teach little, and cost most of the time.
+    """
+    key = data.segment_connection[rows] * 256 + data.segments.scale[rows]
+    order = np.argsort(key, kind="stable")
+    _, first, times = np.unique(key[order], return_index=True, return_counts=True)
+    place, of = np.arange(len(rows)) - np.repeat(first, times), np.repeat(times, times)
+    # Of n, those at which floor(place * most / n) rises.
+    kept = (of <= most) | ((place * most) // of != ((place - 1) * most) // of)
+    thinned: I64 = np.sort(rows[order[kept]])
+    return thinned
 
 
 def fit_forest(data: DataSet, connections: I64, options: TrainOptions) -> Any:  # noqa: ANN401
     """Fit a scikit-learn forest on the segments of some connections of a data set."""
     from sklearn.ensemble import ExtraTreesClassifier  # noqa: PLC0415 - heavy
 
-    rows = data.rows(connections)
+    rows = _thin(data, data.rows(connections), options.most_segments)
     values = data.segments.values[rows]
     target = data.connections.positive[data.segment_connection[rows]]
     if len(np.unique(target)) < 2:  # noqa: PLR2004
@@ -98,10 +130,12 @@ def fit_forest(data: DataSet, connections: I64, options: TrainOptions) -> Any:  
     copies = [
         (values, target, weight),
         (hide_uplink(values), target, weight * options.one_way_weight),
+        (hide_request(values), target, weight * options.no_request_weight),
         (acknowledge_only(values[blind], options.seed), target[blind], weight[blind]),
     ]
     for name in options.variants:
         seen = data.rows(connections, data.variant_number(name))
+        seen = _thin(data, seen, options.most_segments)
         copies.append(
             (
                 data.segments.values[seen],
@@ -232,6 +266,39 @@ def choose_threshold(score: F64, positive: Bool, decidable: Bool, target_fpr: fl
     return (floor + (float(above.min()) if len(above) else 1.0)) / 2
 
 
+def operating_points(
+    score: F64, positive: Bool, decidable: Bool, source: NDArray[np.str_]
+) -> list[dict[str, Any]]:
+    """Thresholds for false-positive rates over all decidable others, and what each costs.
+
+    Parameters
+    ----------
+    score : ndarray of float64
+        Out of fold and calibrated; NaN where nothing could be judged.
+    positive, decidable : ndarray of bool
+    source : ndarray of str
+
+    Returns
+    -------
+    list of dict
+        ``false_positive_rate``, ``threshold``, and by source ``recall`` and ``false_positives``
+        with Clopper-Pearson intervals: what was certified.
+    """
+    known, points = np.nan_to_num(score, nan=0.0), []
+    for target in POINTS:
+        threshold = choose_threshold(score, positive, decidable, target)
+        passed = known >= threshold
+        entry: dict[str, Any] = {"false_positive_rate": target, "threshold": threshold}
+        for name, side in (("recall", positive), ("false_positives", decidable & ~positive)):
+            entry[name] = {
+                str(of): rate(int((passed & rows).sum()), int(rows.sum()))
+                for of in np.unique(source)
+                if (rows := side & (source == of)).any()
+            }
+        points.append(entry)
+    return points
+
+
 def fit_model(
     data: DataSet,
     connections: I64,
@@ -254,18 +321,25 @@ def fit_model(
     raw = out_of_fold(data, connections, options, progress)
     picked = data.connections.take(connections)
     calibration = fit_calibration(raw, data, connections)
+    score = calibration.apply(raw)
+    real = picked.source == REAL
+    if not (real & picked.decidable & ~picked.positive).any():
+        real[:] = True
     threshold = choose_threshold(
-        calibration.apply(raw), picked.positive, picked.decidable, options.target_fpr
+        score[real], picked.positive[real], picked.decidable[real], options.target_fpr
     )
+    points = operating_points(score, picked.positive, picked.decidable, picked.source)
     progress("final fit")
     estimator = fit_forest(data, connections, options)
     forest = Forest.compile(estimator)
+    facts = {"options": asdict(options), "operating_points": points}
+    strict = max(threshold, points[0]["threshold"])
     reference = None
     if remember:
-        score = np.full(len(data.connections), np.nan)
-        score[connections] = calibration.apply(raw)
-        reference = make_reference(data, score, threshold)
-    model = Model(forest, calibration, threshold, name, {"options": asdict(options)}, reference)
+        known = np.full(len(data.connections), np.nan)
+        known[connections] = score
+        reference = make_reference(data, known, threshold)
+    model = Model(forest, calibration, threshold, name, facts, strict, reference)
     return model, estimator
 
 

@@ -142,8 +142,11 @@ def tabulate(batch: FlowBatch, turns: Turns, felt: Experience, model: Model, raw
     largest = np.zeros(n)
     chunks = felt.cadence.chunks
     np.maximum.at(largest, turns.flow, chunks)
-    label = verdicts(score, model.threshold, largest, f.packets == up_packets)
-    turn_label = verdicts(turn_score, model.threshold, chunks, np.zeros(len(turns), np.bool_))
+    # Without an uplink thin downlinks look alike: more is asked of a score.
+    sure = np.where(up_packets == 0, model.strict, 0.0)
+    label = verdicts(score, model.threshold, largest, f.packets == up_packets, sure)
+    seen = np.zeros(len(turns), np.bool_)
+    turn_label = verdicts(turn_score, model.threshold, chunks, seen, sure[turns.flow])
     streams = turn_label == LABELS.index(LLM_STREAM)
     streaming = np.where(streams, felt.cadence.stream_seconds, 0.0)
     named, texts = batch.names or Named.nothing(n), batch.texts

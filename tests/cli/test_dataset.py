@@ -121,7 +121,7 @@ def test_a_capture_of_two_sources_is_refused(captures: Path) -> None:
 
 
 def test_a_lab_run_is_a_source(captures: Path) -> None:
-    """Its log labels the connections; two labels on one 5-tuple are none."""
+    """Its log labels the connections; two labels on one 5-tuple, or a rejected one, are none."""
     run = captures / "run"
     run.mkdir()
     shutil.copy(PCAPS / "mixed.pcap", run / "capture.pcapng")
@@ -133,14 +133,30 @@ def test_a_lab_run_is_a_source(captures: Path) -> None:
     del rows[1]["number"]  # known to the kernel alone
     rows.append({**rows[2], "number": 99})  # ports used again, for the same
     rows.append({**rows[0], "label": "llm-vpn"})
+    rows[3]["rejected"] = True
     (run / "flows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert invoke("dataset", "build", run, "-o", captures / "set").exit_code == 0
     shown = invoke("dataset", "show", captures / "set").output
-    assert f"{len(rows) - 3} connections" in shown
+    assert f"{len(rows) - 4} connections" in shown
     assert "lab\t" in shown
     (run / "flows.jsonl").write_text('{"number": 1}\n')
     result = invoke("dataset", "build", run, "-o", captures / "set")
     assert "flows.jsonl:1: is no record of a connection" in result.output
+
+
+def test_shared_tables_name_no_address(captures: Path, tmp_path: Path) -> None:
+    """What they say of traffic stays; they train like the set they were made of."""
+    folder = captures / "set"
+    invoke("dataset", "build", write_manifest(captures), "-o", folder)
+    tables = store.read_tables(folder)
+    # Captures of one folder would share its name; runs of the lab have one each.
+    one = store.Tables(dict(list(tables.parts.items())[:1]), tables.digests)
+    shared = store.without_addresses(one)
+    store.write_tables(tmp_path / "shared", shared, store.Rules())
+    connections, segments = store.read_tables(tmp_path / "shared").joined()
+    assert segments.equals(one.joined()[1])
+    assert set(connections["capture"].to_pylist()) == {captures.name}
+    assert all(flow.split()[1].isdigit() for flow in connections["flow"].to_pylist())
 
 
 def test_variants_stand_beside_the_traffic_as_it_is(captures: Path) -> None:

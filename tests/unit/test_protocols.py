@@ -95,6 +95,30 @@ def test_unseen_kinds_are_unseen() -> None:
     assert sorted(scored) == list(range(SIZE))
 
 
+def test_unseen_fronts_are_unseen() -> None:
+    """Traffic is scored by models without its front that know its kind."""
+    data, spy = make(), Spy()
+    protocols.unseen_fronts(data, spy)
+    c = data.connections
+    assert len(spy.calls) == 2
+    for train, test in spy.calls:
+        assert not set(c.front[train]) & set(c.front[test])
+        assert set(c.kind[test]) <= set(c.kind[train])
+
+
+def test_what_the_lab_plays_is_not_what_recall_is_about() -> None:
+    """With real streams in a data set, only they and real other traffic are scored."""
+    data, spy = make(), Spy()
+    source = np.where(np.arange(SIZE) % 8 < 4, "real", "lab")
+    data = replace(data, connections=replace(data.connections, source=source))
+    for protocol in (protocols.leave_one_provider_out, protocols.leave_one_transport_out):
+        protocol(data, spy)
+    assert all(
+        set(source[test]) == {"real"} and "lab" in source[train] for train, test in spy.calls
+    )
+    assert set(protocols.grouped(data, Spy())) == {"all sources", "real", "lab"}
+
+
 def test_providers_and_families_are_left_out_whole() -> None:
     """Neither streams nor other connections of the provider train."""
     data, spy = make(), Spy()

@@ -37,8 +37,15 @@ def labels(
     score: list[float], chunks: list[float], *, threshold: float = 0.5, blind: bool = False
 ) -> list[str]:
     mask = np.full(len(score), blind)
-    codes = verdicts(np.array(score), threshold, np.array(chunks), mask)
+    codes = verdicts(np.array(score), threshold, np.array(chunks), mask, 0.0)
     return [LABELS[code] for code in codes]
+
+
+def test_a_score_that_is_not_sure_enough_is_undecided() -> None:
+    """Between the threshold and what is asked of a flow; below it is other, above a stream."""
+    score, sure = np.array([0.4, 0.6, 0.8, 0.6]), np.array([0.7, 0.7, 0.7, 0.0])
+    codes = verdicts(score, 0.5, np.full(4, 20.0), np.zeros(4, np.bool_), sure)
+    assert [LABELS[code] for code in codes] == ["other", "undecided", "llm-stream", "llm-stream"]
 
 
 # -- segments to turns ---------------------------------------------------------------------------
