@@ -183,8 +183,12 @@ def write_cards(model: Model, evaluation: dict[str, Any] | None) -> dict[str, st
             {
                 "threshold": model.threshold,
                 "false_positive_rate": model.facts["options"]["target_fpr"],
-                "over": "decidable others, out of fold",
-            }
+                "over": "decidable others, real ones if there are any, out of fold",
+            },
+            *(
+                {**point, "over": "all decidable others, out of fold"}
+                for point in model.facts["operating_points"]
+            ),
         ],
         "evaluation": evaluation,
         "drift": {

@@ -135,11 +135,11 @@ def test_no_feature_speaks_of_identity(name: str) -> None:
     assert not said & IDENTITY
 
 
-def test_models_read_behaviour_of_the_reply_only() -> None:
-    """What a model reads is a selection of the declared features, without the request's."""
+def test_models_read_behaviour_only() -> None:
+    """What a model reads is a selection of the declared features, without marks of providers."""
     assert set(MODEL_FEATURES) <= set(FEATURES)
     assert all(MODEL_FEATURES[name] is FEATURES[name] for name in MODEL_FEATURES)
-    assert "request" not in {entry.group for entry in MODEL_FEATURES.values()}
+    assert "padding" not in {entry.group for entry in MODEL_FEATURES.values()}
 
 
 # -- null ----------------------------------------------------------------------------------------
