@@ -92,7 +92,7 @@ def main() -> None:
     for command in (
         ["dataset", "build", str(manifest), "-o", real, *measured],
         ["evaluate", *data, *trained, *SMALL, *protocols, "-o", str(build / "protocols.json")],
-        ["evaluate", *data, *trained, *SMALL, "--folds", "3", "-o", evaluation,
+        ["evaluate", *data, *trained, *SMALL, "--folds", "5", "-o", evaluation,
          "--plot", str(build / "evaluation.svg")],
         ["train", *data, *trained, "-o", "models/llm-stream", "--evaluation", evaluation],
     ):  # fmt: skip

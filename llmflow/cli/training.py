@@ -33,7 +33,7 @@ processes_option = click.option(
 def train_options(command: F) -> F:
     """--trees, --folds, --target-fpr, --variant, --seed, --workers."""
     options = [
-        click.option("--trees", type=click.IntRange(1, 5000), default=200, show_default=True),
+        click.option("--trees", type=click.IntRange(1, 5000), default=100, show_default=True),
         click.option(
             "--folds", type=click.IntRange(2, 50), default=6, show_default=True,
             help="Parts of a cross-validation; no group of captures is in two.",

@@ -60,8 +60,8 @@ class TrainOptions:
     seed : int
     """
 
-    trees: int = 200
-    least_leaf: int = 3
+    trees: int = 100
+    least_leaf: int = 8
     feature_share: float = 0.2
     folds: int = 6
     target_fpr: float = 0.01
