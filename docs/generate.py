@@ -1,17 +1,20 @@
-"""Writes docs/features.md and docs/cli.md from the code: `make docs`. A test keeps them true."""
+"""Writes the pages of docs/ that code and kept tables make: `make docs`. A test keeps them true."""
 
 from __future__ import annotations
 
 import importlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow.parquet as pq
 
 from llmflow.cli import COMMANDS, main
 from llmflow.features.extract import FEATURES, MODEL_FEATURES, MODEL_GROUPS, schema_hash
 
 DOCS = Path(__file__).parent
+LAB = DOCS.parent / "models" / "lab" / "connections.parquet"
 
 
 def features_page() -> str:
@@ -61,7 +64,33 @@ def cli_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"features.md": features_page, "cli.md": cli_page}
+def lab_page() -> str:
+    """What runs of the lab gave for training, by kind and path."""
+    rows = pq.read_table(LAB).to_pylist()
+    paths = sorted({row["path"] for row in rows})
+    counts = Counter((row["kind"], row["label"], row["path"]) for row in rows)
+    decidable = Counter((row["kind"], row["label"]) for row in rows if row["decidable"])
+    lines = [
+        "# What the shipped model learned from in the lab",
+        "",
+        "Generated from `models/lab` (`make docs`); do not edit. Labelled connections by access",
+        "path, those without one known to the kernel alone; *decidable*: at least 20 downlink data",
+        "packets and 2 s. Pages of one kind open connections of several labels.",
+        "",
+        "| kind | label | " + " | ".join(path or "-" for path in paths) + " | decidable |",
+        "|---|---|" + "--:|" * (len(paths) + 1),
+    ]
+    for kind, label in sorted({(row["kind"], row["label"]) for row in rows}):
+        cells = [str(counts[kind, label, path]) for path in paths]
+        lines.append(f"| {kind} | {label} | {' | '.join(cells)} | {decidable[kind, label]} |")
+    for label in sorted({row["label"] for row in rows}):
+        cells = [str(sum(counts[key] for key in counts if key[1:] == (label, p))) for p in paths]
+        total = sum(decidable[key] for key in decidable if key[1] == label)
+        lines.append(f"| **all** | {label} | {' | '.join(cells)} | {total} |")
+    return "\n".join(lines) + "\n"
+
+
+PAGES = {"features.md": features_page, "cli.md": cli_page, "lab-training.md": lab_page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

@@ -60,7 +60,7 @@ def test_every_command_has_help(name: str) -> None:
     assert "Usage:" in result.output
 
 
-@pytest.mark.parametrize("page", ["features.md", "cli.md"])
+@pytest.mark.parametrize("page", ["features.md", "cli.md", "lab-training.md"])
 def test_generated_pages_are_current(page: str) -> None:
     """`make docs` was run after the last change of a feature or an option."""
     module = _generator()
