@@ -43,6 +43,7 @@ def command(
     trees: int,
     folds: int,
     target_fpr: float,
+    lab_fpr: float,
     variants: tuple[str, ...],
     seed: int,
     **given: Any,  # noqa: ANN401
@@ -72,7 +73,12 @@ def command(
         raise click.UsageError("--protocol goes with neither --model nor --plot")
     data = build(Sources.of(labels), take_flow_options(given), workers)
     options = TrainOptions(
-        trees=trees, folds=folds, target_fpr=target_fpr, variants=variants, seed=seed
+        trees=trees,
+        folds=folds,
+        target_fpr=target_fpr,
+        lab_fpr=lab_fpr,
+        variants=variants,
+        seed=seed,
     )
     if protocols:
         found = run_protocols(data, options, _PROTOCOLS if "all" in protocols else protocols, talk)

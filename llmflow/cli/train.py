@@ -35,6 +35,7 @@ def command(
     trees: int,
     folds: int,
     target_fpr: float,
+    lab_fpr: float,
     variants: tuple[str, ...],
     seed: int,
     **given: Any,  # noqa: ANN401
@@ -73,7 +74,12 @@ def command(
         except (ValueError, KeyError, TypeError):
             raise LabelError("is no output of `llmflow evaluate`", where=str(evaluation)) from None
     options = TrainOptions(
-        trees=trees, folds=folds, target_fpr=target_fpr, variants=variants, seed=seed
+        trees=trees,
+        folds=folds,
+        target_fpr=target_fpr,
+        lab_fpr=lab_fpr,
+        variants=variants,
+        seed=seed,
     )
     flows = take_flow_options(given)
     if from_names:

@@ -31,9 +31,9 @@ processes_option = click.option(
 
 
 def train_options(command: F) -> F:
-    """--trees, --folds, --target-fpr, --variant, --seed, --workers."""
+    """--trees, --folds, --target-fpr, --lab-fpr, --variant, --seed, --workers."""
     options = [
-        click.option("--trees", type=click.IntRange(1, 5000), default=100, show_default=True),
+        click.option("--trees", type=click.IntRange(1, 5000), default=60, show_default=True),
         click.option(
             "--folds", type=click.IntRange(2, 50), default=6, show_default=True,
             help="Parts of a cross-validation; no group of captures is in two.",
@@ -41,6 +41,10 @@ def train_options(command: F) -> F:
         click.option(
             "--target-fpr", type=Finite(0, 1), default=0.01, show_default=True,
             help="False-positive rate over decidable negatives at the operating point.",
+        ),
+        click.option(
+            "--lab-fpr", type=Finite(0, 1), default=0.05, show_default=True,
+            help="The same over the lab's look-alikes, of kinds the forest did not know.",
         ),
         click.option(
             "--variant", "variants", multiple=True, type=click.Choice(VARIANTS),

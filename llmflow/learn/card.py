@@ -154,9 +154,10 @@ times and directions of packets. No address, port, name, TTL or absolute time is
 {streams}
 
 ## Operating point
-`llm-stream` from a score of {model.threshold:.4f}: half-way between the lowest score that keeps
-false positives among decidable other connections (of real captures, if there are any) to
-{100 * model.facts["options"]["target_fpr"]:g} % and the next stream above it, out of fold.
+`llm-stream` from a score of {model.threshold:.4f}. Out of fold, it keeps false positives among decidable
+other connections to {100 * model.facts["options"]["target_fpr"]:g} % of the real ones (of all, if there are none) and to
+{100 * model.facts["options"]["lab_fpr"]:g} % of the lab's, of kinds that the forest did not know; it lies half-way between the
+lowest such score and the next stream above it.
 
 Thresholds that keep them to a share of all decidable others, made traffic and real, out of fold
 (the lab's by forests that knew nothing of their kind):
@@ -183,6 +184,7 @@ def write_cards(model: Model, evaluation: dict[str, Any] | None) -> dict[str, st
             {
                 "threshold": model.threshold,
                 "false_positive_rate": model.facts["options"]["target_fpr"],
+                "lab_false_positive_rate": model.facts["options"]["lab_fpr"],
                 "over": "decidable others, real ones if there are any, out of fold",
             },
             *(

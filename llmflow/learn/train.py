@@ -42,6 +42,9 @@ class TrainOptions:
     target_fpr : float
         False-positive rate over decidable other connections at the threshold: over the real ones,
         if there are any.
+    lab_fpr : float
+        The same over the made ones, whose kinds the forest did not know: the threshold keeps to
+        both. They are the nearest look-alikes, and rarer in real traffic than among themselves.
     most_segments : int
         Most segments of one connection and scale to train on, spread over its life.
     group_cap : float
@@ -60,11 +63,12 @@ class TrainOptions:
     seed : int
     """
 
-    trees: int = 100
+    trees: int = 60
     least_leaf: int = 8
     feature_share: float = 0.2
     folds: int = 6
     target_fpr: float = 0.01
+    lab_fpr: float = 0.05
     most_segments: int = 4
     group_cap: float = 30.0
     lab_weight: float = 1.0
@@ -323,10 +327,13 @@ def fit_model(
     calibration = fit_calibration(raw, data, connections)
     score = calibration.apply(raw)
     real = picked.source == REAL
+    rates = {True: options.target_fpr, False: options.lab_fpr}
     if not (real & picked.decidable & ~picked.positive).any():
         real[:] = True
-    threshold = choose_threshold(
-        score[real], picked.positive[real], picked.decidable[real], options.target_fpr
+    threshold = max(
+        choose_threshold(score[side], picked.positive[side], picked.decidable[side], rates[of])
+        for of in (True, False)
+        if (side := real == of).any()
     )
     points = operating_points(score, picked.positive, picked.decidable, picked.source)
     progress("final fit")
