@@ -15,8 +15,9 @@ _LIMITS = f"""\
   operator's base rate; far rarer streams need a far lower false-positive rate than measured here.
 - The model is asked about replies of at least {LEAST_CHUNKS} chunks. Fewer than
   {LEAST_STREAM_CHUNKS} chunks are `other`, in between is `undecided`.
-- Traffic of kinds that the training set lacks (encrypted push, live captions, remote desktops,
-  calls with one silent side) is where false positives must be expected.
+- Look-alikes of kinds that the training set lacks pass far more often than those it knows: expect
+  one in twenty of those that stream like a model (encrypted push, captions, exports).
+- Streams that a server batches or pads, and gRPC token streams, are found less often.
 - Streams inside a VPN, sampled captures, and replies shorter than about a second are not covered.
 - Merged frames of segmentation offload, and heavy loss at the tap, change chunk sizes and gaps.
 - It sees that an LLM streams, never what about."""
@@ -118,7 +119,8 @@ def write_card(model: Model, evaluation: dict[str, Any] | None) -> str:
         Output of :func:`llmflow.learn.evaluate.summarise` on captures that did not train it.
     """
     training = model.facts["training"]
-    options = ", ".join(f"{name} {value}" for name, value in model.facts["options"].items())
+    options = model.facts["options"]
+    listed = ", ".join(f"{name} {value}" for name, value in options.items())
     measured = (
         "Not evaluated: run `llmflow evaluate` and train with `--evaluation`."
         if evaluation is None
@@ -142,7 +144,7 @@ times and directions of packets. No address, port, name, TTL or absolute time is
   `{schema_hash(MODEL_FEATURES)[:16]}`.
 - A turn's score is the mean over the scales of the highest segment score; a flow's score is that
   of its most streaming turn; both pass one Platt sigmoid.
-- Options: {options}.
+- Options: {listed}.
 
 ## What it was trained on
 {training["captures"]} captures, {training["connections"]} labelled connections
@@ -154,10 +156,10 @@ times and directions of packets. No address, port, name, TTL or absolute time is
 {streams}
 
 ## Operating point
-`llm-stream` from a score of {model.threshold:.4f}. Out of fold, it keeps false positives among decidable
-other connections to {100 * model.facts["options"]["target_fpr"]:g} % of the real ones (of all, if there are none) and to
-{100 * model.facts["options"]["lab_fpr"]:g} % of the lab's, of kinds that the forest did not know; it lies half-way between the
-lowest such score and the next stream above it.
+`llm-stream` from a score of {model.threshold:.4f}. Out of fold, it keeps false positives among
+decidable other connections to {100 * options["target_fpr"]:g} % of the real ones (of all, if there
+are none) and to {100 * options["lab_fpr"]:g} % of the lab's, of kinds that the forest did not know;
+it lies half-way between the lowest such score and the next stream above it.
 
 Thresholds that keep them to a share of all decidable others, made traffic and real, out of fold
 (the lab's by forests that knew nothing of their kind):
