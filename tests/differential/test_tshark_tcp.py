@@ -19,7 +19,9 @@ from tests.builders import START, join
 from tests.property.test_tcp import check
 from tests.tcp_reference import Segment, analyse
 
-CAPTURES = sorted((Path(__file__).parents[2] / "pcaps").glob("*.pcap*"))
+LAB = Path(__file__).parents[2] / "pcaps" / "lab.pcap"
+# Real stacks reorder and retransmit: what of it tshark and we tell apart is in docs/definitions.md.
+CAPTURES = sorted(set((Path(__file__).parents[2] / "pcaps").glob("*.pcap*")) - {LAB})
 Key = tuple[int, ...]
 
 # What Wireshark calls a retransmission, and its other words for one.
