@@ -340,9 +340,10 @@ def test_interrupt_leaves_no_partial_file(
     """Ctrl-C, SIGTERM or a closed terminal while reading: no traceback, and no half a file."""
     target = tmp_path / f"out.{ending}"
     command = [sys.executable, "-m", "llmflow", "classify", "-", "-o", str(target)]
-    # Where this process was started to ignore Ctrl-C, as in the background of a shell, the other
-    # would ignore it, too.
+    # Where this process was started to ignore Ctrl-C or a hangup, as in the background of a shell
+    # or by nohup, the other would ignore it, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         process.stdin.write(MIXED.read_bytes())
