@@ -30,7 +30,7 @@ def return_large_arrays() -> None:
 def collect_rarely() -> None:
     """Have Python look for cycles of objects rarely, and never in modules.
 
-    Next to nothing here is in cycles. The looking took a sixth of what names cost.
+    Next to nothing here is in cycles, and names make many objects between two collections.
     """
     gc.freeze()
     gc.set_threshold(_MANY)
